@@ -1,0 +1,39 @@
+// Every operator, declared once for both backends. schema.cpp holds the schemas with the meaning of
+// each argument; cpu/ and cuda/ hold one implementation each, in a file named after the operator.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "stable.h"
+
+namespace freqops {
+
+using torch::headeronly::IntHeaderOnlyArrayRef;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+#define FREQOPS_DECLARE_OPERATORS                                                                 \
+  Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,                          \
+                   const std::optional<Tensor>& mean, const std::optional<Tensor>& std,           \
+                   const std::string& chroma, const std::string& rounding, ScalarType dtype,      \
+                   bool channels_last, bool linear);                                              \
+  Tensor block_dct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,                   \
+                            const std::optional<Tensor>& std, const std::string& chroma,          \
+                            int64_t height, int64_t width, ScalarType dtype);                     \
+  Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,                   \
+                    const std::optional<Tensor>& mean, const std::optional<Tensor>& std,          \
+                    int64_t height, int64_t width, ScalarType dtype, bool linear);                \
+  Tensor block_idct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,                  \
+                             const std::optional<Tensor>& std, ScalarType dtype);
+
+namespace cpu {
+FREQOPS_DECLARE_OPERATORS
+}  // namespace cpu
+
+namespace cuda {
+FREQOPS_DECLARE_OPERATORS
+}  // namespace cuda
+
+}  // namespace freqops

@@ -1,0 +1,32 @@
+// The schemas: a contract with saved programs, changed only by adding an overload.
+//
+// D is the orthonormal 8x8 DCT-II of the YCbCr planes of RGB pictures, S the chroma smoothing, c the
+// chosen channel numbers (component * 64 + v * 8 + u). Pictures are [N, 3, H, W] with any strides:
+// uint8 in [0, 255] or floating point in [0, 1]; coefficients are [N, C, ceil(H/8), ceil(W/8)].
+//
+//   block_dct            out = (D S ycbcr(images))[c] - mean) / std
+//       mean, std        [C], or [192] read by channel number; float32 or float64, on images' device
+//       chroma           "4:4:4", "4:2:0", "dctnet";   rounding "none", "jpeg"
+//       dtype            of the result: float32, float64, float16, bfloat16
+//       channels_last    the result's memory format
+//       linear           the map's derivative: no level shift, no mean, no rounding
+//   block_dct_backward   the transpose of block_dct(..., linear=True): coefficient to picture gradients
+//   block_idct           RGB = ycbcr^-1(D^T (coefficients * std + mean)); channels absent from c count as
+//                        their mean where mean has 192 entries, else as zero. dtype uint8: rounded and
+//                        clamped to [0, 255]; floating point: [0, 1] scale. Cropped to height x width
+//       linear           the derivative: no level shift, no mean
+//   block_idct_backward  the transpose of block_idct(..., linear=True)
+#pragma once
+
+#define FREQOPS_DEFINE_SCHEMAS(m)                                                                 \
+  m.def(                                                                                          \
+      "block_dct(Tensor images, int[] channels, Tensor? mean, Tensor? std, str chroma, "          \
+      "str rounding, ScalarType dtype, bool channels_last=False, bool linear=False) -> Tensor");  \
+  m.def(                                                                                          \
+      "block_dct_backward(Tensor grad, int[] channels, Tensor? std, str chroma, SymInt height, "  \
+      "SymInt width, ScalarType dtype) -> Tensor");                                               \
+  m.def(                                                                                          \
+      "block_idct(Tensor coefficients, int[] channels, Tensor? mean, Tensor? std, "               \
+      "SymInt height, SymInt width, ScalarType dtype, bool linear=False) -> Tensor");             \
+  m.def(                                                                                          \
+      "block_idct_backward(Tensor grad, int[] channels, Tensor? std, ScalarType dtype) -> Tensor");

@@ -1,0 +1,1 @@
+"""Learning in the frequency domain: fused operators from RGB pictures to DCT channels, for PyTorch."""
