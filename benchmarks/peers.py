@@ -1,0 +1,62 @@
+"""The rivals of ``block_dct``: two lines of PyTorch with everything folded into one matrix.
+
+From RGB to the normalised coefficient the transform is one affine map of the 192 numbers of a block, so a
+user without freqops writes a convolution of stride 8, or a matrix product after ``pixel_unshuffle``. Both
+take the selection of channels for free and are differentiable.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from freqops import reference
+
+BLOCK = 8
+
+
+def folded_map(channels: Sequence[int], mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight ``(C, 3, 8, 8)`` and bias ``(C,)``, float32, of the map from pixels in [0, 255].
+
+    Column p of the map is the transform of a picture that is 1 at pixel p, less that of a black picture.
+    """
+    pixels = torch.eye(3 * BLOCK * BLOCK, dtype=torch.float64).reshape(-1, 3, BLOCK, BLOCK) / 255
+    black = reference.block_dct(torch.zeros_like(pixels[:1]), channels)
+    columns = reference.block_dct(pixels, channels) - black
+    weight = columns[:, :, 0, 0].T.reshape(len(channels), 3, BLOCK, BLOCK) / std.double().view(-1, 1, 1, 1)
+    bias = (black[0, :, 0, 0] - mean.double()) / std.double()
+    return weight.float(), bias.float()
+
+
+def folded_convolution(weight: Tensor, bias: Tensor, scale: float) -> Callable[[Tensor], Tensor]:
+    """``F.conv2d(x.float(), W, b, stride=8)``; ``scale`` 255 for pictures in [0, 1], 1 for uint8."""
+    weight = weight * scale
+
+    def convolution(images: Tensor) -> Tensor:
+        return F.conv2d(images.float(), weight, bias, stride=BLOCK)
+
+    return convolution
+
+
+def folded_product(weight: Tensor, bias: Tensor, scale: float) -> Callable[[Tensor], Tensor]:
+    """``W @ F.pixel_unshuffle(x.float(), 8) + b``."""
+    matrix, column = weight.flatten(1) * scale, bias.view(-1, 1)
+
+    def product(images: Tensor) -> Tensor:
+        blocks = F.pixel_unshuffle(images.float(), BLOCK)
+        return (matrix @ blocks.flatten(2) + column).unflatten(2, blocks.shape[2:])
+
+    return product
+
+
+def rivals(channels: Sequence[int], mean: Tensor, std: Tensor, scale: float) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Every rival by name, eager and compiled."""
+    torch.compiler.reset()  # Dynamo counts compilations a function, over all channels and shapes
+    weight, bias = folded_map(channels, mean, std)
+    eager = {
+        "convolution": folded_convolution(weight, bias, scale),
+        "product": folded_product(weight, bias, scale),
+    }
+    compiled = {f"{name}, compiled": torch.compile(f, dynamic=False) for name, f in eager.items()}
+    return eager | compiled
