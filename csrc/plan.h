@@ -1,0 +1,58 @@
+// What host code hands to a kernel of either backend, without a torch header.
+//
+// All four operators are one of two linear machines with different constants:
+//   analysis    pixels -> 3x3 matrix, shift -> chroma smoothing -> rounding -> DCT -> scale, offset
+//               (block_dct and block_idct_backward)
+//   synthesis   coefficients -> scale, offset -> inverse DCT -> chroma smoothing -> 3x3 matrix, shift
+//               (block_idct and block_dct_backward)
+// The smoothing is symmetric: replicated edges leave 7/8 on the diagonal at both ends, so it is its
+// own transpose.
+#pragma once
+
+#include <cstdint>
+
+#include "math/dct8.h"
+
+namespace freqops {
+
+enum class Type : uint8_t { kUint8, kHalf, kBfloat16, kFloat, kDouble };
+
+enum class Chroma : uint8_t {
+  k444,     // as it is
+  k420,     // 2x2 means, replicated
+  kDctnet,  // [1 6 1] / 8 in both directions
+};
+
+// Pixels beyond the right and bottom edge, up to the next multiple of 8.
+enum class Edge : uint8_t {
+  kReplicate,  // the last column and row again
+  kZero,
+};
+
+// A picture batch [n, 3, height, width] or coefficients [n, channels, height, width], any strides,
+// counted in elements.
+struct View {
+  void* data;
+  Type type;
+  int64_t batch, channels, height, width;
+  int64_t stride_n, stride_c, stride_h, stride_w;
+};
+
+inline int64_t blocks(int64_t pixels) { return (pixels + kBlock - 1) / kBlock; }
+
+inline bool is_double(Type type) { return type == Type::kDouble; }
+
+// "4:4:4", "4:2:0", "dctnet"; false for any other name.
+inline bool parse_chroma(const char* name, Chroma* chroma) {
+  const auto is = [name](const char* other) {
+    int i = 0;
+    while (name[i] && name[i] == other[i]) ++i;
+    return name[i] == other[i];
+  };
+  if (is("4:4:4")) return *chroma = Chroma::k444, true;
+  if (is("4:2:0")) return *chroma = Chroma::k420, true;
+  if (is("dctnet")) return *chroma = Chroma::kDctnet, true;
+  return false;
+}
+
+}  // namespace freqops
