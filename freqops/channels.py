@@ -1,7 +1,8 @@
 """Which of the 192 frequency channels a network reads.
 
-A channel is one DCT coefficient of one colour component. Its number is component * 64 + v * 8 + u: components in the order
-Y, Cb, Cr; v the vertical and u the horizontal frequency (raster order, not zigzag).
+A channel is one DCT coefficient of one colour component. Its number is component * 64 + v * 8 + u:
+components in the order Y, Cb, Cr; v the vertical and u the horizontal frequency (raster order, not
+zigzag).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def _zigzag_key(index: int) -> tuple[int, int]:
 
 
 ZIGZAG: tuple[int, ...] = tuple(sorted(range(FREQUENCIES), key=_zigzag_key))
-"""Raster index v * 8 + u of each place in JPEG's zigzag order (ITU-T T.81, figure 5): 0, 1, 8, 16, 9, 2, ..."""
+"""Raster index v * 8 + u of each place in JPEG's zigzag order (ITU-T T.81, figure 5)."""
 
 _RANK = tuple(ZIGZAG.index(index) for index in range(FREQUENCIES))
 
@@ -85,7 +86,8 @@ def _rows(*widths: int) -> tuple[int, ...]:
     return tuple(v * BLOCK + u for v, width in enumerate(widths) for u in range(width))
 
 
-# Frequencies of Y, and of Cb and Cr, as the widths of the rows v = 0, 1, ..., as in the code released with the paper.
+# Frequencies of Y, and of Cb and Cr, as the code released with the paper tabulates them: the
+# widths of the rows v = 0, 1, ...
 _SQUARE: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {
     6: (_rows(2, 2), _rows(1)),
     24: (_rows(4, 4, 4, 4), _rows(2, 2)),
@@ -103,11 +105,12 @@ _LEARNED: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {
 class ChannelSelection:
     """A checked, immutable list of channels: output channel i is coefficient ``indices[i]``.
 
-    Equal selections are equal and hash alike; the order counts. A selection is a constant to ``torch.compile``.
+    Equal selections are equal and hash alike; the order counts. A selection is a constant to
+    ``torch.compile``.
 
     Args:
-        indices: integers in [0, 192), at least one, in the order wanted; duplicates are fine. An integer tensor or array of
-            one dimension is read on the spot.
+        indices: integers in [0, 192), at least one, in the order wanted; duplicates are fine. An
+            integer tensor or array of one dimension is read on the spot.
 
     Raises:
         TypeError: indices is no list of integers (bool and float are none).
@@ -122,11 +125,14 @@ class ChannelSelection:
     indices: tuple[int, ...]
 
     def __init__(self, indices: Iterable[SupportsIndex] | torch.Tensor) -> None:
-        # A tensor's own elements would hide that they are bool; tolist() gives Python's types (NumPy arrays too).
+        # tolist() gives Python's types: a tensor's own elements have an __index__ even where bool.
         values: object = indices.tolist() if hasattr(indices, "tolist") else indices
-        if isinstance(values, (str, bytes, set, frozenset, dict)) or not isinstance(values, Iterable):
+        if isinstance(values, (str, bytes, set, frozenset, dict)) or not isinstance(
+            values, Iterable
+        ):
             raise TypeError(
-                f"indices must be a list or tuple of integers, got {_shorten(indices)} of type {type(indices).__name__}"
+                f"indices must be a list or tuple of integers, "
+                f"got {_shorten(indices)} of type {type(indices).__name__}"
             )
         numbers = tuple(_channel(value, f"indices[{i}]") for i, value in enumerate(values))
         if not numbers:
@@ -135,13 +141,14 @@ class ChannelSelection:
 
     @classmethod
     def of(
-        cls, channels: ChannelSelection | SupportsIndex | Iterable[SupportsIndex] | torch.Tensor | None
+        cls,
+        channels: ChannelSelection | SupportsIndex | Iterable[SupportsIndex] | torch.Tensor | None,
     ) -> ChannelSelection:
         """The selection meant by what modules, networks and commands take for ``channels``.
 
         Args:
-            channels: a ChannelSelection (given back as it is); an integer n, for ``square(n)`` where that is tabulated and
-                else ``triangle(n)``; a list of channels; None for all 192.
+            channels: a ChannelSelection (given back as it is); an integer n, for ``square(n)`` where
+                that is tabulated and else ``triangle(n)``; a list of channels; None for all 192.
 
         Returns:
             The selection.
@@ -167,7 +174,7 @@ class ChannelSelection:
 
     @classmethod
     def square(cls, n: SupportsIndex) -> ChannelSelection:
-        """The paper's square pattern of n channels, two thirds or more of them Y (its released code, configuration tables).
+        """The paper's square pattern of n channels, as tabulated in its released code.
 
         Args:
             n: 6, 24, 32, 48, 64 or 192.
@@ -188,7 +195,7 @@ class ChannelSelection:
 
     @classmethod
     def learned(cls, n: SupportsIndex = 24) -> ChannelSelection:
-        """The 24 channels that the paper's gates kept on ImageNet (its released code, configuration tables).
+        """The channels that the paper's gates kept, as tabulated in its released code.
 
         Args:
             n: 24, the one size that was published.
@@ -208,10 +215,10 @@ class ChannelSelection:
 
     @classmethod
     def triangle(cls, n: SupportsIndex) -> ChannelSelection:
-        """Zigzag prefixes: with c = n // 6, the first c frequencies of Cb and of Cr and the first n - 2 c of Y.
+        """Zigzag prefixes: the first c = n // 6 frequencies of Cb and of Cr, n - 2 c of Y.
 
-        What Y cannot hold beyond 64 is shared by Cb and Cr; an odd one goes to Cb. The paper names the pattern
-        (section 4.3) without its lists; the rule is ours.
+        What Y cannot hold beyond 64 is shared by Cb and Cr; an odd one goes to Cb. The paper names
+        the pattern without its lists; the rule is ours.
 
         Args:
             n: 1 to 192.
@@ -250,20 +257,23 @@ class ChannelSelection:
         keep: SupportsIndex | None = None,
         threshold: float | None = None,
     ) -> ChannelSelection:
-        """The channels that a gate held open most often (the paper's step from dynamic to static selection, section 3.3).
+        """The channels that a gate held open most often: the paper's step from dynamic to static.
 
         Args:
             p: 192 numbers in [0, 1]: how often each channel was on.
-            keep: how many to keep, 1 to 192: those with the largest p. Ties go to the lower zigzag rank, then to Y before
-                Cb before Cr.
-            threshold: keep the channels with p >= threshold. Exactly one of keep and threshold must be given.
+            keep: how many to keep, 1 to 192: those with the largest p. Ties go to the lower zigzag
+                rank, then to Y before Cb before Cr.
+            threshold: keep the channels with p >= threshold. Exactly one of keep and threshold
+                must be given.
 
         Returns:
             Y, Cb, Cr, each ascending.
 
         Raises:
-            TypeError: p holds no numbers, keep is no integer, or not exactly one of keep and threshold is given.
-            ValueError: p has another length, a number outside [0, 1], or no channel reaches the threshold.
+            TypeError: p holds no numbers, keep is no integer, or not exactly one of keep and
+                threshold is given.
+            ValueError: p has another length or a number outside [0, 1], or no channel reaches the
+                threshold.
 
         Example:
             >>> ChannelSelection.from_probabilities([0.5] * 192, keep=4).indices
@@ -271,37 +281,58 @@ class ChannelSelection:
         """
         values: object = p.tolist() if hasattr(p, "tolist") else p
         if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-            raise TypeError(f"p must be a list of {CHANNELS} numbers, got {_shorten(p)} of type {type(p).__name__}")
+            raise TypeError(
+                f"p must be a list of {CHANNELS} numbers, "
+                f"got {_shorten(p)} of type {type(p).__name__}"
+            )
         numbers = [_probability(value, f"p[{i}]") for i, value in enumerate(values)]
         if len(numbers) != CHANNELS:
             raise ValueError(f"p must hold {CHANNELS} numbers, one a channel, got {len(numbers)}")
         if (keep is None) == (threshold is None):
             raise TypeError(
-                f"exactly one of keep and threshold must be given, got keep={keep!r}, threshold={threshold!r}"
+                f"exactly one of keep and threshold must be given, "
+                f"got keep={keep!r}, threshold={threshold!r}"
             )
         if threshold is None:
-            order = sorted(range(CHANNELS), key=lambda channel: (-numbers[channel], zigzag_rank(channel), channel))
+            order = sorted(
+                range(CHANNELS),
+                key=lambda channel: (-numbers[channel], zigzag_rank(channel), channel),
+            )
             return cls(sorted(order[: _count(keep, "keep")]))
         least = _probability(threshold, "threshold")
         chosen = [channel for channel in range(CHANNELS) if numbers[channel] >= least]
         if not chosen:
-            raise ValueError(f"threshold must be at most the largest p, {max(numbers)}, got {threshold}")
+            raise ValueError(
+                f"threshold must be at most the largest p, {max(numbers)}, got {threshold}"
+            )
         return cls(chosen)
 
     @classmethod
-    def _named(cls, table: dict[int, tuple[tuple[int, ...], tuple[int, ...]]], n: SupportsIndex) -> ChannelSelection:
+    def _named(
+        cls, table: dict[int, tuple[tuple[int, ...], tuple[int, ...]]], n: SupportsIndex
+    ) -> ChannelSelection:
         size = _integer(n, "n")
         if size not in table:
-            raise ValueError(f"n must be {' or '.join(', '.join(map(str, table)).rsplit(', ', 1))}, got {size}")
+            raise ValueError(
+                f"n must be {' or '.join(', '.join(map(str, table)).rsplit(', ', 1))}, got {size}"
+            )
         y, chroma = table[size]
         return cls._ascending(y, chroma, chroma)
 
     @classmethod
     def _ascending(cls, *components: tuple[int, ...]) -> ChannelSelection:
-        return cls([c * FREQUENCIES + index for c, indices in enumerate(components) for index in sorted(indices)])
+        return cls(
+            [
+                c * FREQUENCIES + index
+                for c, indices in enumerate(components)
+                for index in sorted(indices)
+            ]
+        )
 
     def _component(self, component: int) -> tuple[int, ...]:
-        return tuple(index % FREQUENCIES for index in self.indices if index // FREQUENCIES == component)
+        return tuple(
+            index % FREQUENCIES for index in self.indices if index // FREQUENCIES == component
+        )
 
     @property
     def y(self) -> tuple[int, ...]:
@@ -374,7 +405,8 @@ class ChannelSelection:
             return cls(indices)
         except (ValueError, TypeError) as error:  # JSON's and UTF-8's own errors are ValueErrors
             raise ValueError(
-                f"path must name a channel selection saved by freqops, got {os.fspath(path)!r}: {error}"
+                f"path must name a channel selection saved by freqops, "
+                f"got {os.fspath(path)!r}: {error}"
             ) from error
 
 
