@@ -1,10 +1,13 @@
 """Loads the compiled operators into torch.ops.freqops."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 __all__ = ["MISSING"]
+
+_open: Callable[[str], None] = torch.ops.load_library
 
 
 def _load(folder: Path, *, cuda: bool) -> dict[str, str]:
@@ -20,7 +23,7 @@ def _load(folder: Path, *, cuda: bool) -> dict[str, str]:
             "pip install --no-build-isolation -e ."
         )
     try:
-        torch.ops.load_library(cpu)
+        _open(str(cpu))
     except OSError as error:
         raise ImportError(
             f"freqops: {cpu} does not load under torch {torch.__version__} "
@@ -33,7 +36,7 @@ def _load(folder: Path, *, cuda: bool) -> dict[str, str]:
     if not path.exists():
         return {"_cuda": "not built: no nvcc was found, or FREQOPS_CUDA was off"}
     try:
-        torch.ops.load_library(path)
+        _open(str(path))
     except OSError as error:
         return {"_cuda": str(error)}
     return {}
