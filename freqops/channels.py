@@ -147,8 +147,8 @@ class ChannelSelection:
         """The selection meant by what modules, networks and commands take for ``channels``.
 
         Args:
-            channels: a ChannelSelection (given back as it is); an integer n, for ``square(n)`` where
-                that is tabulated and else ``triangle(n)``; a list of channels; None for all 192.
+            channels: a ChannelSelection (given back as it is); an integer n, for ``square(n)``
+                where that is tabulated and else ``triangle(n)``; a list of channels; None for all.
 
         Returns:
             The selection.
