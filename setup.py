@@ -29,9 +29,8 @@ def find_tool(name: str) -> str:
 
 def jobs() -> int:
     """One compiler for each processor, as far as memory goes: torch's headers take 1.5 GB each."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(processors or 1, memory // (3 << 29)))
+    return max(1, min(os.cpu_count() or 1, memory // (3 << 29)))
 
 
 def replace(source: Path, target: Path) -> None:
@@ -45,7 +44,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 class BuildLibraries(build_ext):
-    """Builds the operator libraries; they hold no CPython symbol, so they are no extension modules."""
+    """Builds the operator libraries, which hold no CPython symbol: they are no extension modules."""
 
     def run(self) -> None:
         cmake, ninja = find_tool("cmake"), find_tool("ninja")
@@ -86,6 +85,7 @@ class PlatformWheel(bdist_wheel):
 
 
 setup(
-    ext_modules=[Extension("freqops._cpu", sources=[])],  # runs build_ext, makes the wheel platform's
+    # Without one setuptools would neither run build_ext nor call the wheel platform's.
+    ext_modules=[Extension("freqops._cpu", sources=[])],
     cmdclass={"build_ext": BuildLibraries, "bdist_wheel": PlatformWheel},
 )
