@@ -1,0 +1,19 @@
+// How kernels are compiled and started: by nvcc, or by the host compiler under the emulation of
+// tests/emulation, which has the same names.
+#pragma once
+
+#if defined(FREQOPS_EMULATED)
+#include "cuda_on_host.h"
+#else
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+// A grid of one dimension. The result is that of the launch alone: kernels run later.
+template <class Params>
+cudaError_t launch(void (*kernel)(Params), unsigned blocks, unsigned threads, cudaStream_t stream,
+                   const Params& params) {
+  kernel<<<blocks, threads, 0, stream>>>(params);
+  return cudaGetLastError();
+}
+#endif

@@ -1,0 +1,101 @@
+// What the two machines of plan.h are told: everything by value in the kernel's parameters, but
+// mean, std and the tensors themselves, which stay where they are on the device.
+#pragma once
+
+#include <cstdint>
+
+#include "../math/color.h"
+#include "../math/dct8.h"
+#include "../plan.h"
+
+namespace freqops::cuda {
+
+// n / d for n < 2^31: a product and a shift in place of some 20 instructions. With s = ceil(log2 d)
+// and m = floor(2^32 (2^s - d) / d) + 1 the quotient is (floor(n m / 2^32) + n) >> s (Granlund and
+// Montgomery, PLDI 1994, figure 4.1).
+struct Divisor {
+  uint32_t divisor, multiplier, shift;
+
+  static Divisor of(uint32_t d) {
+    uint32_t s = 0;
+    while (uint64_t(1) << s < d) ++s;
+    const uint64_t m = ((uint64_t(1) << 32) * ((uint64_t(1) << s) - d)) / d + 1;
+    return {d, uint32_t(m), s};
+  }
+};
+
+// The blocks of one launch in raster order: picture after picture, row after row.
+struct Grid {
+  uint32_t blocks;      // of all pictures, below 2^31
+  Divisor area, width;  // blocks of a picture, and of one row of it
+};
+
+// The chosen channels, and the way back from a coefficient number to the channels that hold it.
+struct Channels {
+  int32_t count;                   // C
+  uint8_t coefficient[kChannels];  // [C] component * 64 + v * 8 + u
+  uint8_t position[kChannels];     // [C] channel positions in ascending order of coefficient
+  uint8_t start[kChannels + 1];    // position[start[c]] .. position[start[c + 1] - 1] hold c
+  uint8_t rows[kComponents];       // bit v: row v of the component holds something
+};
+
+// mean or std on the device, or null.
+struct Statistic {
+  const void* data;  // float or double [C], or [192] read by coefficient number
+  bool is_double, by_coefficient;
+};
+
+// Pixels to coefficients: block_dct, block_idct_backward.
+template <class acc>
+struct AnalysisParams {
+  View pictures;  // [N, 3, H, W], H and W below 2^31 - 8
+  void* result;   // [N, C, gh, gw] contiguous, or [N, gh, gw, C]
+  Type result_type;
+  Grid grid;
+  Channels channels;
+  Statistic mean, std;
+  ColorMatrix<acc> matrix;  // times pixels
+  acc shift;                // added to Y
+  acc white;  // rounded: factor of pixels before the matrix, so that k / 255 is k again
+  acc dct_scale[kCoefficients];  // of the DCT's outputs, v * 8 + u
+  Chroma chroma;
+  Edge edge;
+  bool rounded;        // planes and coefficients to integers
+  bool times_std;      // out = c * std, else (c - mean) / std
+  bool channels_last;  // the result's memory format
+};
+
+// Coefficients to pixels: block_idct, block_dct_backward.
+template <class acc>
+struct SynthesisParams {
+  View coefficients;  // [N, C, gh, gw]
+  void* result;       // [N, 3, H, W] contiguous
+  Type result_type;
+  int32_t height, width;  // H, W
+  Grid grid;
+  Channels channels;
+  Statistic mean, std;
+  ColorMatrix<acc> matrix;       // times planes
+  acc shift;                     // added to R, G and B
+  acc dct_scale[kCoefficients];  // of the transposed DCT's inputs, v * 8 + u
+  Chroma chroma;                 // k444 or k420
+  Edge edge;       // kReplicate: pixels beyond the edge are added to the last one; kZero: cropped
+  bool times_std;  // c * std + mean, else c / std
+};
+
+// The transpose of [1 6 1] / 8 smoothing, replicated edges and the 3x3 matrix.
+template <class acc>
+struct SmoothedAdjointParams {
+  const acc* planes;  // [N, 3, 8 gh, 8 gw] contiguous: Y, Cb, Cr
+  void* result;       // [N, 3, H, W] contiguous
+  Type result_type;
+  int64_t pixels;         // N H W
+  int32_t height, width;  // H, W
+  int32_t padded_height, padded_width;
+  ColorMatrix<acc> matrix;
+};
+
+// Kernel parameters end at 4 KB before CUDA 12.1.
+static_assert(sizeof(AnalysisParams<double>) <= 4096 && sizeof(SynthesisParams<double>) <= 4096);
+
+}  // namespace freqops::cuda

@@ -1,0 +1,188 @@
+// Coefficients to pixels, the analysis backwards. A thread block takes a tile of consecutive 8x8
+// blocks:
+//
+//   1  one thread per row of coefficients: gather, scale, transposed horizontal DCT
+//   2  one thread per pixel column: transposed vertical DCT, colours, 8 rows x 3 colours out
+//
+// with shared memory between the two. 2x2 averages and the sums over replicated edges are products
+// of a horizontal and a vertical step, so each is done in registers on its own side.
+#pragma once
+
+#include "tile.cuh"
+
+namespace freqops::cuda {
+
+// The share of one axis in the 2x2 means.
+template <class acc>
+__device__ __forceinline__ void average_pairs(acc (&x)[kBlock]) {
+#pragma unroll
+  for (int i = 0; i < kBlock; i += 2) x[i] = x[i + 1] = (x[i] + x[i + 1]) * acc(.5);
+}
+
+// Adds what lies beyond pixel `last` of the block to it: the transpose of replication.
+template <class acc>
+__device__ __forceinline__ void fold(acc (&x)[kBlock], int last) {
+#pragma unroll
+  for (int i = kBlock - 1; i > 0; --i)
+    if (i > last) x[i - 1] += x[i];
+}
+
+// Coefficient = input * scale + base, the scale of the DCT included; base is the mean.
+template <class acc>
+__device__ __forceinline__ void prepare_channels(const SynthesisParams<acc>& p, acc* scale,
+                                                 acc* base) {
+  for (int i = int(threadIdx.x); i < p.channels.count; i += kThreads<acc>) {
+    const acc dct = p.dct_scale[p.channels.coefficient[i] % kCoefficients];
+    const acc std = p.std.data ? statistic<acc>(p.std, p.channels, i) : acc(1);
+    scale[i] = p.times_std ? dct * std : dct / std;
+  }
+  for (int c = int(threadIdx.x); c < kChannels; c += kThreads<acc>) {
+    const int e = p.channels.start[c];
+    acc mean = 0;
+    if (p.mean.data && p.mean.by_coefficient) {
+      mean = p.mean.is_double ? acc(static_cast<const double*>(p.mean.data)[c])
+                              : acc(static_cast<const float*>(p.mean.data)[c]);
+    } else if (p.mean.data && e < p.channels.start[c + 1]) {
+      mean = statistic<acc>(p.mean, p.channels, p.channels.position[e]);
+    }
+    base[c] = mean * p.dct_scale[c % kCoefficients];
+  }
+}
+
+template <class scalar_t, class result_t, class acc>
+__global__ void __launch_bounds__(kThreads<acc>)
+    synthesis_kernel(const __grid_constant__ SynthesisParams<acc> p) {
+  __shared__ Planes<acc> planes;
+  __shared__ acc scale[kChannels], base[kChannels];
+
+  const uint32_t first = blockIdx.x * kTile<acc>;
+  const int thread = int(threadIdx.x);
+  prepare_channels(p, scale, base);
+  __syncthreads();
+
+  {
+    const int v = thread / kTile<acc>, block = thread % kTile<acc>;
+    // Threads past the end repeat the last block: reads stay inside, and nothing of it is written.
+    const Place at = place(smaller(first + block, p.grid.blocks - 1), p.grid);
+    const View& view = p.coefficients;
+    const Elements<scalar_t> input(view.data, view.type);
+    const int64_t at_input =
+        at.picture * view.stride_n + at.row * view.stride_h + at.column * view.stride_w;
+#pragma unroll 1
+    for (int k = 0; k < kComponents; ++k) {
+      if (!(p.channels.rows[k] >> v & 1)) continue;
+      const int c = (k * kBlock + v) * kBlock;
+      const uint8_t* start = p.channels.start + c;
+      // The first channel of each coefficient: eight loads on their way before any is used.
+      acc row[kBlock];
+#pragma unroll
+      for (int u = 0; u < kBlock; ++u)
+        row[u] =
+            start[u] < start[u + 1]
+                ? input.template load<acc>(at_input + p.channels.position[start[u]] * view.stride_c)
+                : acc(0);
+#pragma unroll
+      for (int u = 0; u < kBlock; ++u) {
+        acc sum = base[c + u];
+        if (start[u] < start[u + 1]) sum += row[u] * scale[p.channels.position[start[u]]];
+        for (int e = start[u] + 1; e < start[u + 1]; ++e) {
+          const int i = p.channels.position[e];
+          sum += input.template load<acc>(at_input + i * view.stride_c) * scale[i];
+        }
+        row[u] = sum;
+      }
+      dct8_transposed<acc>(row);
+      if (k > 0 && p.chroma == Chroma::k420) average_pairs(row);
+      if (p.edge == Edge::kReplicate) fold(row, p.width - 1 - int(at.column) * kBlock);
+#pragma unroll
+      for (int x = 0; x < kBlock; ++x) planes[k][v][x][block] = row[x];
+    }
+  }
+  __syncthreads();
+
+  const int block = thread / kBlock, x = thread % kBlock;
+  if (first + block >= p.grid.blocks) return;
+  const Place at = place(first + block, p.grid);
+  const int row = int(at.row) * kBlock, column = int(at.column) * kBlock + x;
+  if (column >= p.width) return;
+  acc pixels[kComponents][kBlock];
+#pragma unroll
+  for (int k = 0; k < kComponents; ++k) {
+#pragma unroll
+    for (int v = 0; v < kBlock; ++v)
+      pixels[k][v] = p.channels.rows[k] >> v & 1 ? planes[k][v][x][block] : acc(0);
+    dct8_transposed<acc>(pixels[k]);
+    if (k > 0 && p.chroma == Chroma::k420) average_pairs(pixels[k]);
+    if (p.edge == Edge::kReplicate) fold(pixels[k], p.height - 1 - row);
+  }
+  const Elements<result_t> result(p.result, p.result_type);
+  const int64_t area = int64_t(p.height) * p.width;
+  const int64_t at_result =
+      int64_t(at.picture) * kComponents * area + int64_t(row) * p.width + column;
+#pragma unroll
+  for (int r = 0; r < kBlock; ++r) {
+    if (row + r >= p.height) return;
+#pragma unroll
+    for (int c = 0; c < kComponents; ++c) {
+      const auto& m = p.matrix.m[c];
+      const acc value =
+          m[0] * pixels[0][r] + (m[1] * pixels[1][r] + (m[2] * pixels[2][r] + p.shift));
+      result.store(at_result + c * area + int64_t(r) * p.width, value);
+    }
+  }
+}
+
+constexpr int kPixelThreads = 256;
+
+template <class acc>
+unsigned pixel_blocks(const SmoothedAdjointParams<acc>& params) {
+  return unsigned((params.pixels + kPixelThreads - 1) / kPixelThreads);
+}
+
+// The transpose of the "dctnet" planes: [1 6 1] / 8 in both directions over planes that the synthesis
+// kernel left in memory (its own transpose: replicated edges leave 7/8 on the diagonal at both ends),
+// then the transpose of the 3x3 matrix and of the replication. One thread per pixel of the picture;
+// the last column and row sum what replicates them, so no two threads write one element. It costs
+// 12 bytes a pixel written and read again; smoothing inside the synthesis kernel would need the
+// coefficients of the eight blocks around.
+template <class result_t, class acc>
+__global__ void __launch_bounds__(kPixelThreads)
+    smoothed_adjoint_kernel(const __grid_constant__ SmoothedAdjointParams<acc> p) {
+  const int64_t pixel = int64_t(blockIdx.x) * kPixelThreads + threadIdx.x;
+  if (pixel >= p.pixels) return;
+  const int column = int(pixel % p.width);
+  const int row = int(pixel / p.width % p.height);
+  const int64_t picture = pixel / p.width / p.height;
+  const int last_row = row == p.height - 1 ? p.padded_height - 1 : row;
+  const int last_column = column == p.width - 1 ? p.padded_width - 1 : column;
+  const int64_t area = int64_t(p.padded_height) * p.padded_width;
+  const acc* y = p.planes + picture * kComponents * area;
+
+  acc sum[kComponents] = {};
+  for (int r = row; r <= last_row; ++r) {
+    const int64_t up = int64_t(larger(r - 1, 0)) * p.padded_width;
+    const int64_t here = int64_t(r) * p.padded_width;
+    const int64_t down = int64_t(smaller(r + 1, p.padded_height - 1)) * p.padded_width;
+    for (int c = column; c <= last_column; ++c) {
+      const int left = larger(c - 1, 0), right = smaller(c + 1, p.padded_width - 1);
+      sum[0] += y[here + c];
+#pragma unroll
+      for (int k = 1; k < kComponents; ++k) {
+        const acc* q = y + k * area;
+        const acc corners = (q[up + left] + q[up + right]) + (q[down + left] + q[down + right]);
+        const acc sides = (q[up + c] + q[down + c]) + (q[here + left] + q[here + right]);
+        sum[k] += (corners + 6 * sides + 36 * q[here + c]) * acc(1. / 64);
+      }
+    }
+  }
+  const Elements<result_t> result(p.result, p.result_type);
+  const int64_t pixels = int64_t(p.height) * p.width;
+  const int64_t at = picture * kComponents * pixels + int64_t(row) * p.width + column;
+#pragma unroll
+  for (int c = 0; c < kComponents; ++c) {
+    const auto& m = p.matrix.m[c];
+    result.store(at + c * pixels, m[0] * sum[0] + (m[1] * sum[1] + m[2] * sum[2]));
+  }
+}
+
+}  // namespace freqops::cuda
