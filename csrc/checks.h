@@ -122,6 +122,14 @@ inline void check_covers(const char* op, int64_t height, int64_t width, const Te
                   " x ", width);
 }
 
+// A picture of height x width can be cut from the blocks.
+inline void check_within(const char* op, int64_t height, int64_t width, const Tensor& t) {
+  STD_TORCH_CHECK(height >= 1 && height <= kBlock * t.size(2) && width >= 1 &&
+                      width <= kBlock * t.size(3),
+                  op, ": height and width must lie within the blocks of ", shape_str(t), ", got ",
+                  height, " x ", width);
+}
+
 inline View view(const Tensor& t, Type type, void* data) {
   return {data,        type,        t.size(0),   t.size(1),   t.size(2),
           t.size(3),   t.stride(0), t.stride(1), t.stride(2), t.stride(3)};

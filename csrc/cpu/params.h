@@ -1,0 +1,70 @@
+// The parameters of the CPU kernels, filled by prepare.cpp.
+#pragma once
+
+#include <cstdint>
+
+#include "../plan.h"
+
+namespace freqops::cpu {
+
+// Output channel `channel` of one coefficient, whose DCT comes without its scale (math/dct8.h):
+//   out = x * scale + offset;  with rounding  out = rint(x * dct_scale) * scale + offset
+template <class acc>
+struct AnalysisEntry {
+  acc scale, offset, dct_scale;
+  int channel;
+};
+
+template <class acc>
+struct Analysis {
+  View in;   // pictures [n, 3, height, width]
+  View out;  // coefficients [n, channels, grid_h, grid_w], contiguous or channels_last
+  int64_t grid_h, grid_w;
+  Edge edge;
+  Chroma chroma;
+  bool jpeg;           // rounding of planes and coefficients
+  bool channels_last;  // of out
+  bool stream;         // out is larger than the caches
+  acc white;           // factor of the pixels before the matrix, used where jpeg
+  acc matrix[3][3];    // planes from colours
+  acc shift;           // added to the first plane
+  int rows[3];         // of a component: 1 + the largest v that is chosen, 0 for none
+  int columns[3][8];   // of a component's row v: 1 + the largest u that is chosen, 0 for none
+  uint8_t first[kChannels + 1];  // entries[first[k]] to entries[first[k + 1] - 1] belong to k
+  AnalysisEntry<acc> entries[kChannels];
+};
+
+// The coefficient gains in[channel] * scale.
+template <class acc>
+struct SynthesisEntry {
+  acc scale;
+  int channel;
+};
+
+template <class acc>
+struct Synthesis {
+  View in;   // coefficients [n, channels, grid_h, grid_w], any strides
+  View out;  // pictures [n, 3, height, width], contiguous
+  Chroma chroma;
+  bool fold;         // pixels beyond the right and bottom edge are added to the last ones, not dropped
+  bool stream;       // out is larger than the caches
+  acc matrix[3][3];  // colours from planes
+  acc shift;         // added to each colour
+  int rows[3];       // of a component: 1 + the largest v that is not zero, 0 for none
+  int columns[3];    // 1 + the largest u that is not zero
+  acc bias[kChannels];
+  uint8_t first[kChannels + 1];
+  SynthesisEntry<acc> entries[kChannels];
+};
+
+// The kernels of one instruction set. Work is counted in items: analysis_items() of them make up
+// the whole result, and any split of them between threads gives the same bits.
+template <class acc>
+struct Kernels {
+  void (*analysis)(const Analysis<acc>&, int64_t begin, int64_t end);
+  int64_t (*analysis_items)(const Analysis<acc>&);
+  void (*synthesis)(const Synthesis<acc>&, int64_t begin, int64_t end);
+  int64_t (*synthesis_items)(const Synthesis<acc>&);
+};
+
+}  // namespace freqops::cpu

@@ -1,0 +1,204 @@
+#include "prepare.h"
+
+#include <algorithm>
+
+#include "../math/color.h"
+#include "isa.h"
+
+namespace freqops::cpu {
+
+namespace {
+
+// Entry `i` of channel number `channel`: by position, or by number where there are 192.
+double statistic(const std::optional<Tensor>& t, int64_t i, int64_t channel, double none) {
+  if (!t.has_value()) return none;
+  const int64_t at = (t->size(0) == kChannels ? channel : i) * t->stride(0);
+  if (t->scalar_type() == ScalarType::Double) return t->const_data_ptr<double>()[at];
+  return t->const_data_ptr<float>()[at];
+}
+
+double dct_scale(int64_t channel) {
+  const int k = static_cast<int>(channel) % kCoefficients;
+  return dct8_scale(k / kBlock) * dct8_scale(k % kBlock);
+}
+
+template <class acc>
+void set_matrix(const double (&matrix)[3][3], double factor, bool transposed, acc (&out)[3][3]) {
+  const ColorMatrix<acc> m = color_matrix<acc>(matrix, factor, transposed);
+  for (int k = 0; k < 3; ++k) std::copy(m.m[k], m.m[k] + 3, out[k]);
+}
+
+// Sorts positions by the coefficient they name, keeping their order: position order[j] is the j-th,
+// and those of coefficient k are first[k] ... first[k + 1] - 1.
+void sort_channels(IntHeaderOnlyArrayRef channels, uint8_t (&first)[kChannels + 1],
+                   int (&order)[kChannels]) {
+  int counts[kChannels] = {};
+  for (const int64_t channel : channels) ++counts[channel];
+  first[0] = 0;
+  for (int k = 0; k < kChannels; ++k) first[k + 1] = static_cast<uint8_t>(first[k] + counts[k]);
+  uint8_t next[kChannels];
+  std::copy(first, first + kChannels, next);
+  for (size_t i = 0; i < channels.size(); ++i) order[next[channels[i]]++] = static_cast<int>(i);
+}
+
+// Fills what both operators share; entry(i, channel) gives the scale and offset of position i.
+template <class acc, class F>
+Analysis<acc> analysis(View in, View out, IntHeaderOnlyArrayRef channels, const F& entry) {
+  Analysis<acc> p = {};
+  p.in = in;
+  p.out = out;
+  p.grid_h = blocks(in.height);
+  p.grid_w = blocks(in.width);
+  p.white = 1;
+  int order[kChannels];
+  sort_channels(channels, p.first, order);
+  for (size_t j = 0; j < channels.size(); ++j)
+    p.entries[j] = entry(order[j], channels[order[j]]);
+  for (const int64_t channel : channels) {
+    const int component = static_cast<int>(channel) / kCoefficients;
+    const int v = static_cast<int>(channel) % kCoefficients / kBlock;
+    const int u = static_cast<int>(channel) % kBlock;
+    p.rows[component] = std::max(p.rows[component], v + 1);
+    p.columns[component][v] = std::max(p.columns[component][v], u + 1);
+  }
+  return p;
+}
+
+template <class acc, class F>
+Synthesis<acc> synthesis(View in, View out, IntHeaderOnlyArrayRef channels, const F& entry) {
+  Synthesis<acc> p = {};
+  p.in = in;
+  p.out = out;
+  int order[kChannels];
+  sort_channels(channels, p.first, order);
+  for (size_t j = 0; j < channels.size(); ++j)
+    p.entries[j] = entry(order[j], channels[order[j]]);
+  return p;
+}
+
+// The coefficients that are not zero everywhere.
+template <class acc>
+void set_extent(Synthesis<acc>* p) {
+  for (int k = 0; k < kChannels; ++k) {
+    if (p->first[k] == p->first[k + 1] && p->bias[k] == 0) continue;
+    const int component = k / kCoefficients;
+    p->rows[component] = std::max(p->rows[component], k % kCoefficients / kBlock + 1);
+    p->columns[component] = std::max(p->columns[component], k % kBlock + 1);
+  }
+}
+
+// Below this many pixels a second thread costs more than it gains.
+constexpr int64_t kGrainPixels = 32768;
+
+template <class Run>
+void run_in_parallel(const View& picture, int64_t items, const Run& run) {
+  const int64_t pixels = picture.batch * picture.height * picture.width;
+  const int64_t grain = std::max<int64_t>(1, kGrainPixels * items / std::max<int64_t>(pixels, 1));
+  torch::stable::parallel_for(0, items, grain, run);
+}
+
+}  // namespace
+
+template <class acc>
+Analysis<acc> analysis_of_images(View images, View out, IntHeaderOnlyArrayRef channels,
+                                 Statistics statistics, Chroma chroma, bool jpeg,
+                                 bool channels_last, bool linear) {
+  jpeg = jpeg && !linear;
+  const double white = images.type == Type::kUint8 ? 1 : kWhite;
+  auto p = analysis<acc>(images, out, channels, [&](int i, int64_t channel) {
+    const double std = statistic(statistics.std, i, channel, 1);
+    const double mean = linear ? 0 : statistic(statistics.mean, i, channel, 0);
+    const double dct = dct_scale(channel);
+    return AnalysisEntry<acc>{acc((jpeg ? 1 : dct) / std), acc(-mean / std), acc(dct), i};
+  });
+  p.edge = Edge::kReplicate;
+  p.chroma = chroma;
+  p.jpeg = jpeg;
+  p.channels_last = channels_last;
+  // Rounded planes of pictures k / 255 are exact only if the product with 255 is rounded first.
+  if (jpeg) p.white = acc(white);
+  set_matrix(jpeg ? kRgbToYcbcrJpeg : kRgbToYcbcr, jpeg ? 1 : white, false, p.matrix);
+  p.shift = linear ? 0 : acc(-kLevelShift);
+  return p;
+}
+
+template <class acc>
+Analysis<acc> analysis_of_gradient(View grad, View out, IntHeaderOnlyArrayRef channels,
+                                   Statistics statistics) {
+  auto p = analysis<acc>(grad, out, channels, [&](int i, int64_t channel) {
+    const double std = statistic(statistics.std, i, channel, 1);
+    return AnalysisEntry<acc>{acc(dct_scale(channel) * std), 0, 1, i};
+  });
+  p.edge = Edge::kZero;
+  p.chroma = Chroma::k444;
+  set_matrix(kYcbcrToRgb, 1 / kWhite, true, p.matrix);
+  return p;
+}
+
+template <class acc>
+Synthesis<acc> synthesis_of_images(View coefficients, View out, IntHeaderOnlyArrayRef channels,
+                                   Statistics statistics, bool linear) {
+  auto p = synthesis<acc>(coefficients, out, channels, [&](int i, int64_t channel) {
+    const double std = statistic(statistics.std, i, channel, 1);
+    return SynthesisEntry<acc>{acc(dct_scale(channel) * std), i};
+  });
+  if (!linear && statistics.mean.has_value()) {
+    if (statistics.mean->size(0) == kChannels)
+      for (int k = 0; k < kChannels; ++k)
+        p.bias[k] = acc(dct_scale(k) * statistic(statistics.mean, k, k, 0));
+    else
+      for (size_t i = 0; i < channels.size(); ++i)
+        p.bias[channels[i]] = acc(dct_scale(channels[i]) *
+                                  statistic(statistics.mean, int64_t(i), channels[i], 0));
+  }
+  set_extent(&p);
+  const double white = out.type == Type::kUint8 ? 1 : 1 / kWhite;
+  set_matrix(kYcbcrToRgb, white, false, p.matrix);
+  p.shift = linear ? 0 : acc(white * kLevelShift);  // the first column of the matrix is 1, 1, 1
+  return p;
+}
+
+template <class acc>
+Synthesis<acc> synthesis_of_gradient(View grad, View out, IntHeaderOnlyArrayRef channels,
+                                     Statistics statistics, Chroma chroma) {
+  auto p = synthesis<acc>(grad, out, channels, [&](int i, int64_t channel) {
+    const double std = statistic(statistics.std, i, channel, 1);
+    return SynthesisEntry<acc>{acc(dct_scale(channel) / std), i};
+  });
+  set_extent(&p);
+  p.chroma = chroma;
+  p.fold = true;
+  set_matrix(kRgbToYcbcr, kWhite, true, p.matrix);
+  return p;
+}
+
+template <class acc>
+void launch(const Analysis<acc>& p) {
+  const Kernels<acc> k = kernels<acc>();
+  run_in_parallel(p.in, k.analysis_items(p),
+                  [&](int64_t begin, int64_t end) { k.analysis(p, begin, end); });
+}
+
+template <class acc>
+void launch(const Synthesis<acc>& p) {
+  const Kernels<acc> k = kernels<acc>();
+  run_in_parallel(p.out, k.synthesis_items(p),
+                  [&](int64_t begin, int64_t end) { k.synthesis(p, begin, end); });
+}
+
+#define FREQOPS_INSTANTIATE(acc)                                                                 \
+  template Analysis<acc> analysis_of_images<acc>(View, View, IntHeaderOnlyArrayRef, Statistics,  \
+                                                 Chroma, bool, bool, bool);                      \
+  template Analysis<acc> analysis_of_gradient<acc>(View, View, IntHeaderOnlyArrayRef,            \
+                                                   Statistics);                                  \
+  template Synthesis<acc> synthesis_of_images<acc>(View, View, IntHeaderOnlyArrayRef,            \
+                                                   Statistics, bool);                            \
+  template Synthesis<acc> synthesis_of_gradient<acc>(View, View, IntHeaderOnlyArrayRef,          \
+                                                     Statistics, Chroma);                        \
+  template void launch<acc>(const Analysis<acc>&);                                               \
+  template void launch<acc>(const Synthesis<acc>&);
+
+FREQOPS_INSTANTIATE(float)
+FREQOPS_INSTANTIATE(double)
+
+}  // namespace freqops::cpu

@@ -1,0 +1,39 @@
+// A tile: N = kLanes<acc> consecutive blocks of one picture, in raster order of its grid, crossing
+// the ends of block rows. So a vector of results is N contiguous elements of a channel's plane.
+#pragma once
+
+#include "../plan.h"
+#include "simd.h"
+
+namespace freqops::cpu {
+namespace {
+
+struct Tile {
+  int64_t n;      // picture
+  int64_t block;  // the first block, by * grid_w + bx
+  int64_t by, bx;
+  int count;      // blocks, fewer than N at the end of a picture
+};
+
+template <class acc>
+FREQOPS_INLINE int64_t tiles(int64_t grid) {
+  return (grid + kLanes<acc> - 1) / kLanes<acc>;
+}
+
+template <class acc>
+FREQOPS_INLINE Tile tile_at(int64_t index, int64_t grid_h, int64_t grid_w) {
+  const int64_t grid = grid_h * grid_w, per_picture = tiles<acc>(grid);
+  Tile t;
+  t.n = index / per_picture;
+  t.block = index % per_picture * kLanes<acc>;
+  t.by = t.block / grid_w;
+  t.bx = t.block % grid_w;
+  const int64_t left = grid - t.block;
+  t.count = left < kLanes<acc> ? int(left) : kLanes<acc>;
+  return t;
+}
+
+FREQOPS_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+}  // namespace
+}  // namespace freqops::cpu
