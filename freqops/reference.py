@@ -138,7 +138,7 @@ def block_dct_operator(
     channels_last: bool = False,
     linear: bool = False,
 ) -> Tensor:
-    """out = ((D S ycbcr(images))[channels] - mean) / std, [N, 3, H, W] -> [N, C, ceil(H/8), ceil(W/8)].
+    """out = ((D S ycbcr(images))[channels] - mean) / std, [N, C, ceil(H/8), ceil(W/8)].
 
     linear: the map's derivative, without level shift, mean and rounding.
     """
@@ -272,7 +272,7 @@ def _per_channel(values: Tensor, channels: Sequence[int], like: Tensor) -> Tenso
 
 
 def _scattered(values: Tensor, channels: Sequence[int]) -> Tensor:
-    """[N, C, gh, gw] -> [N, 192, gh, gw]: channels that are absent are zero, duplicates are added."""
+    """[N, C, gh, gw] -> [N, 192, gh, gw]: absent channels are zero, duplicates are added."""
     index = torch.tensor(list(channels), device=values.device)
     everywhere = values.new_zeros(values.shape[0], CHANNELS, *values.shape[2:])
     return everywhere.index_add(1, index, values)
@@ -293,7 +293,7 @@ def _shifted(planes: Tensor, shift: float) -> Tensor:
 
 
 def _smoothed(planes: Tensor, chroma: str) -> Tensor:
-    """S: Cb and Cr, [N, 3, 8 gh, 8 gw], as the chroma mode has them. S is symmetric in every mode."""
+    """S: Cb and Cr, [N, 3, 8 gh, 8 gw], as the chroma mode has them. S is always symmetric."""
     if chroma == "4:4:4":
         return planes
     y, c = planes[:, :1], planes[:, 1:]

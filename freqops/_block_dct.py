@@ -1,0 +1,377 @@
+"""block_dct: the public function, its operators' shapes, derivatives and batching rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from freqops import _arguments
+from freqops._arguments import Channels, accumulate
+from freqops._dispatch import (
+    Context,
+    Dims,
+    apply,
+    batched_statistic,
+    below_autograd,
+    call,
+    flat_batch,
+    keep,
+    per_channel,
+    register,
+    statistic_gradient,
+    tracked,
+    with_batch,
+)
+from freqops.channels import BLOCK, CHANNELS
+from freqops.reference import default_dtype
+
+__all__ = ["BlockDCT", "BlockDCTBackward", "block_dct"]
+
+_forward = torch.ops.freqops.block_dct.default
+_backward = torch.ops.freqops.block_dct_backward.default
+
+# The operators' arguments, as their schemas have them.
+_Inputs = tuple[
+    Tensor,
+    Sequence[int],
+    Tensor | None,
+    Tensor | None,
+    str,
+    str,
+    torch.dtype,
+    bool,
+    bool,
+]
+_BackwardInputs = tuple[Tensor, Sequence[int], Tensor | None, str, int, int, torch.dtype]
+
+CHROMA = ("4:4:4", "4:2:0", "dctnet")
+ROUNDING = ("none", "jpeg")
+
+
+def block_dct(
+    images: Tensor,
+    channels: Channels = None,
+    *,
+    mean: Tensor | None = None,
+    std: Tensor | None = None,
+    chroma: str = "4:4:4",
+    rounding: str = "none",
+    dtype: torch.dtype | None = None,
+    memory_format: torch.memory_format | None = None,
+) -> Tensor:
+    """The chosen frequency channels of RGB pictures: YCbCr, 8x8 DCT, selection, normalisation.
+
+    out[n, i, a, b] = (X[channels[i]] - mean[i]) / std[i], where X is the orthonormal 2-D DCT-II of
+    block (a, b) of the Y, Cb and Cr planes, Y less 128: the units of JPEG coefficients, so that
+    Y's first one is 8 (mean of the block - 128).
+
+    Args:
+        images: (N, 3, H, W) or (3, H, W), RGB. uint8 in [0, 255], or floating point in [0, 1]. Any
+            strides: channels_last costs no copy. H and W are any sizes of at least 1; the right and
+            bottom edges are replicated to a multiple of 8 first, as JPEG encoders do.
+        channels: ChannelSelection (cheapest: checked once), or list or tuple of integers in
+            [0, 192), in any order, duplicates included; None means all 192. Channel number:
+            component * 64 + v * 8 + u, components Y, Cb, Cr; v vertical, u horizontal frequency. An
+            integer tensor or array is read in eager mode only.
+        mean, std: (C,), one for each chosen channel, or (192,), read by channel number. None means
+            0 and 1. std > 0. Values are checked for CPU tensors in eager mode.
+        chroma: "4:4:4", Cb and Cr at full resolution; "4:2:0", averaged over 2x2 pixels and
+            replicated; "dctnet", smoothed by [1 6 1]/8 in both directions.
+        rounding: "none"; or "jpeg", planes rounded to integers before the DCT and coefficients
+            after it, with the gradient of "none" (straight-through).
+        dtype: of the result: float32, float64, float16 or bfloat16. None: float64 for float64
+            pictures, else the autocast type under autocast, else float32. The computation is in
+            float64 where pictures or result are, else in float32.
+        memory_format: of the result: torch.contiguous_format (None) or torch.channels_last.
+
+    Returns:
+        (N, C, ceil(H/8), ceil(W/8)), or (C, ceil(H/8), ceil(W/8)) for one picture. Differentiable
+        to any order in images (floating point), mean and std.
+
+    Raises:
+        TypeError: an argument is of a type or dtype that is not named above.
+        ValueError: a shape, an index, a name, a device or a value of mean or std is not as above.
+
+    Source:
+        Xu et al., "Learning in the Frequency Domain", CVPR 2020, section 3.1; colours: ITU-R
+        BT.601 in the full range of JFIF 1.02; DCT: ITU-T T.81, A.3.3.
+
+    Example:
+        >>> import torch
+        >>> from freqops.ops import block_dct
+        >>> images = torch.full((1, 3, 448, 448), 130, dtype=torch.uint8)
+        >>> block_dct(images, [0, 1, 64]).shape
+        torch.Size([1, 3, 56, 56])
+        >>> block_dct(images, [0])[0, 0, 0, 0].item()  # 8 (130 - 128)
+        16.0
+    """
+    _arguments.check_images("block_dct", images)
+    indices = _arguments.read_channels("block_dct", channels)
+    mean = _arguments.check_statistic("block_dct", "mean", mean, len(indices), images)
+    std = _arguments.check_statistic("block_dct", "std", std, len(indices), images)
+    _arguments.check_choice("block_dct", "chroma", chroma, CHROMA)
+    _arguments.check_choice("block_dct", "rounding", rounding, ROUNDING)
+    channels_last = _arguments.check_memory_format("block_dct", memory_format)
+    if dtype is None:
+        dtype = default_dtype(images)
+    else:
+        _arguments.check_dtype("block_dct", dtype, _arguments.FLOATS)
+
+    function = _long if len(indices) > CHANNELS else _run
+    if images.dim() == 4:
+        return function(images, indices, mean, std, chroma, rounding, dtype, channels_last)
+    pictures = images.unsqueeze(0)
+    return function(pictures, indices, mean, std, chroma, rounding, dtype, channels_last).squeeze(0)
+
+
+def _run(
+    images: Tensor,
+    channels: Sequence[int],
+    mean: Tensor | None,
+    std: Tensor | None,
+    chroma: str,
+    rounding: str,
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:
+    arguments = (images, channels, mean, std, chroma, rounding, dtype, channels_last, False)
+    if torch.compiler.is_compiling():
+        out: Tensor = _forward(*arguments)
+        return out
+    return call(BlockDCT, _forward, *arguments)
+
+
+def _long(
+    images: Tensor,
+    channels: Sequence[int],
+    mean: Tensor | None,
+    std: Tensor | None,
+    chroma: str,
+    rounding: str,
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:
+    """More channels than there are, 192 in the operator: each is computed once, then copied."""
+    once = list(dict.fromkeys(channels))
+    place = {channel: i for i, channel in enumerate(once)}
+    exact = accumulate(images.dtype, dtype)
+    out = _run(images, once, None, None, chroma, rounding, exact, False)
+    out = out.index_select(1, torch.tensor([place[c] for c in channels], device=out.device))
+    if mean is not None:
+        out = out - per_channel(mean, channels, out)
+    if std is not None:
+        out = out / per_channel(std, channels, out)
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    return out.to(dtype).contiguous(memory_format=form)
+
+
+class BlockDCT(torch.autograd.Function):
+    """The operator block_dct with its derivatives of every order. Arguments as in its schema.
+
+    out = (L images + shift - mean[c]) / std[c] with a linear map L and the channels c, so
+
+        d images = L^T (g / std[c]),  d mean[c] = -sum g / std[c],  d std[c] = -sum g out / std[c]
+
+    and the tangent is (L t_images - t_mean[c] - out t_std[c]) / std[c].
+    """
+
+    class _Context(Context):
+        chroma: str
+        images_dtype: torch.dtype
+        dtype: torch.dtype
+        shape: torch.Size
+        channels_last: bool
+        linear: bool
+
+    @staticmethod
+    def forward(
+        images: Tensor,
+        channels: Sequence[int],
+        mean: Tensor | None,
+        std: Tensor | None,
+        chroma: str,
+        rounding: str,
+        dtype: torch.dtype,
+        channels_last: bool = False,
+        linear: bool = False,
+    ) -> Tensor:
+        options = (chroma, rounding, dtype, channels_last, linear)
+        return below_autograd(_forward, images, channels, mean, std, *options)
+
+    @staticmethod
+    def setup_context(ctx: _Context, inputs: _Inputs, output: Tensor) -> None:
+        images, ctx.channels, mean, std, ctx.chroma, _, ctx.dtype, last, linear = inputs
+        ctx.channels_last, ctx.linear = last, linear
+        ctx.images_dtype, ctx.shape = images.dtype, output.shape
+        ctx.height, ctx.width = images.shape[2:]
+        keep(ctx, mean, std, output if tracked(std) else None)
+
+    @staticmethod
+    def backward(ctx: _Context, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        c = ctx.channels
+        mean, std, out = ctx.saved_tensors
+        of_images = of_mean = of_std = None
+        if grad is not None and ctx.needs_input_grad[0]:
+            options = (ctx.chroma, ctx.height, ctx.width, ctx.images_dtype)
+            of_images = apply(BlockDCTBackward, grad, c, std, *options)
+        if grad is not None and (ctx.needs_input_grad[2] or ctx.needs_input_grad[3]):
+            scaled = grad if std is None else grad / per_channel(std, c, grad)
+            if mean is not None and not ctx.linear:
+                of_mean = -statistic_gradient(scaled, c, mean)
+            if std is not None and out is not None:
+                of_std = -statistic_gradient(scaled * out, c, std)
+        return of_images, None, of_mean, of_std, None, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: _Context, *tangents: Tensor | None) -> Tensor | None:
+        c = ctx.channels
+        of_images, _, of_mean, of_std = tangents[:4]
+        _, std, out = ctx.saved_tensors
+        terms = []
+        if of_images is not None:
+            options = (ctx.chroma, "none", ctx.dtype, ctx.channels_last, True)
+            terms.append(apply(BlockDCT, of_images, c, None, std, *options))
+        if of_mean is not None and not ctx.linear:
+            shift = -per_channel(of_mean, c, of_mean)
+            terms.append(shift if std is None else shift / per_channel(std, c, shift))
+        if of_std is not None and std is not None and out is not None:
+            terms.append(-out * per_channel(of_std, c, out) / per_channel(std, c, out))
+        return sum(terms[1:], terms[0]).expand(ctx.shape).to(ctx.dtype) if terms else None
+
+    @staticmethod
+    def vmap(
+        info: object,
+        in_dims: Dims,
+        images: Tensor,
+        channels: Sequence[int],
+        mean: Tensor | None,
+        std: Tensor | None,
+        chroma: str,
+        rounding: str,
+        dtype: torch.dtype,
+        channels_last: bool = False,
+        linear: bool = False,
+    ) -> tuple[Tensor, int | None]:
+        images, batch = flat_batch(images, in_dims[0])
+        if in_dims[2] is None and in_dims[3] is None:
+            options = (chroma, rounding, dtype, channels_last, linear)
+            return with_batch(apply(BlockDCT, images, channels, mean, std, *options), batch)
+        # Statistics that differ along the batch are applied outside the operator.
+        options = (chroma, rounding, accumulate(images.dtype, dtype), channels_last, linear)
+        out, _ = with_batch(apply(BlockDCT, images, channels, None, None, *options), batch or 1)
+        if mean is not None and not linear:
+            out = out - batched_statistic(mean, in_dims[2], channels, out)
+        if std is not None:
+            out = out / batched_statistic(std, in_dims[3], channels, out)
+        return out.to(dtype), 0
+
+
+class BlockDCTBackward(torch.autograd.Function):
+    """The operator block_dct_backward: images = L^T (grad / std[c]), linear in grad, so
+
+    d grad = (L g) / std[c],   d std[c] = - sum grad (L g) / std[c]^2.
+    """
+
+    class _Context(Context):
+        chroma: str
+        grad_dtype: torch.dtype
+        dtype: torch.dtype
+
+    @staticmethod
+    def forward(
+        grad: Tensor,
+        channels: Sequence[int],
+        std: Tensor | None,
+        chroma: str,
+        height: int,
+        width: int,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        return below_autograd(_backward, grad, channels, std, chroma, height, width, dtype)
+
+    @staticmethod
+    def setup_context(ctx: _Context, inputs: _BackwardInputs, output: Tensor) -> None:
+        grad, ctx.channels, std, ctx.chroma, ctx.height, ctx.width, ctx.dtype = inputs
+        ctx.grad_dtype = grad.dtype
+        keep(ctx, std, grad if tracked(std) else None)
+
+    @staticmethod
+    def backward(ctx: _Context, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        std, first = ctx.saved_tensors
+        of_grad = of_std = None
+        if grad is not None:
+            options = (ctx.chroma, "none", ctx.grad_dtype, False, True)
+            of_grad = apply(BlockDCT, grad, ctx.channels, None, std, *options)
+            if std is not None and first is not None:
+                ratio = first / per_channel(std, ctx.channels, first)
+                of_std = -statistic_gradient(of_grad * ratio, ctx.channels, std)
+        return of_grad, None, of_std, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: _Context, *tangents: Tensor | None) -> Tensor | None:
+        of_grad, _, of_std = tangents[:3]
+        std, first = ctx.saved_tensors
+        if of_std is not None and std is not None and first is not None:
+            c = ctx.channels
+            ratio = per_channel(of_std, c, first) / per_channel(std, c, first)
+            change = first * ratio
+            of_grad = -change if of_grad is None else of_grad - change
+        if of_grad is None:
+            return None
+        options = (ctx.chroma, ctx.height, ctx.width, ctx.dtype)
+        return apply(BlockDCTBackward, of_grad, ctx.channels, std, *options)
+
+    @staticmethod
+    def vmap(
+        info: object,
+        in_dims: Dims,
+        grad: Tensor,
+        channels: Sequence[int],
+        std: Tensor | None,
+        chroma: str,
+        height: int,
+        width: int,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, int | None]:
+        if std is not None and in_dims[2] is not None:
+            grad = grad.unsqueeze(0) if in_dims[0] is None else grad.movedim(in_dims[0], 0)
+            grad = grad / batched_statistic(std, in_dims[2], channels, grad)
+            in_dims, std = (0,), None
+        grad, batch = flat_batch(grad, in_dims[0])
+        options = (chroma, height, width, dtype)
+        return with_batch(apply(BlockDCTBackward, grad, channels, std, *options), batch)
+
+
+def _fake(
+    images: Tensor,
+    channels: Sequence[int],
+    mean: Tensor | None,
+    std: Tensor | None,
+    chroma: str,
+    rounding: str,
+    dtype: torch.dtype,
+    channels_last: bool = False,
+    linear: bool = False,
+) -> Tensor:
+    n, _, height, width = images.shape
+    grid = (height + BLOCK - 1) // BLOCK, (width + BLOCK - 1) // BLOCK
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    return images.new_empty((n, len(channels), *grid), dtype=dtype).contiguous(memory_format=form)
+
+
+def _backward_fake(
+    grad: Tensor,
+    channels: Sequence[int],
+    std: Tensor | None,
+    chroma: str,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    return grad.new_empty((grad.shape[0], 3, height, width), dtype=dtype)
+
+
+register("block_dct", BlockDCT, _fake)
+register("block_dct_backward", BlockDCTBackward, _backward_fake)

@@ -1,0 +1,146 @@
+"""How the operators meet PyTorch's dispatcher, and what their autograd.Function classes share.
+
+Each class is also its operator's kernel for the Autograd key, so that eager mode, torch.func, dual
+numbers and the tracing inside torch.compile all meet the same formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from freqops import _library as _library  # loads the operators
+from freqops._arguments import accumulate
+from freqops.channels import CHANNELS
+
+__all__ = [
+    "Context",
+    "Dims",
+    "apply",
+    "batched_statistic",
+    "below_autograd",
+    "call",
+    "flat_batch",
+    "implement",
+    "keep",
+    "per_channel",
+    "register",
+    "statistic_gradient",
+    "tracked",
+    "with_batch",
+]
+
+P = ParamSpec("P")
+Function = type[torch.autograd.Function]
+Dims = Sequence[int | None]  # which dimension of each argument is the batch of vmap
+
+_kernels = torch.library.Library("freqops", "IMPL")  # type: ignore[no-untyped-call]
+
+
+class Operator(Protocol):
+    def __call__(self, *arguments: object) -> Tensor: ...
+
+
+class Context(torch.autograd.function.FunctionCtx):
+    """What autograd carries from a forward to its backward and jvp."""
+
+    saved_tensors: tuple[Tensor | None, ...]
+    needs_input_grad: tuple[bool, ...]
+    channels: Sequence[int]
+    height: int
+    width: int
+
+
+def keep(ctx: Context, *tensors: Tensor | None) -> None:
+    """Saves tensors for both modes, and lets absent gradients and tangents arrive as None."""
+    ctx.save_for_backward(*tensors)  # type: ignore[arg-type]  # None is allowed
+    ctx.save_for_forward(*tensors)  # type: ignore[arg-type]
+    ctx.set_materialize_grads(False)
+
+
+def register(name: str, function: Function, fake: Callable[P, Tensor]) -> None:
+    """Gives an operator its shapes, its derivatives and its batching rule."""
+    operator: Operator = getattr(torch.ops.freqops, name).default
+    torch.library.register_fake(f"freqops::{name}", fake)
+    torch.library.register_vmap(f"freqops::{name}", function.vmap)
+    implement(name, "Autograd", lambda *arguments: call(function, operator, *arguments))
+
+
+def implement(name: str, key: str, kernel: Callable[P, Tensor]) -> None:
+    """Makes a Python function the operator's kernel for a dispatch key."""
+    _kernels.impl(name, kernel, key)  # type: ignore[no-untyped-call]
+
+
+def apply(function: Function, *arguments: object) -> Tensor:
+    out: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return out
+
+
+def below_autograd(operator: Operator, *arguments: object) -> Tensor:
+    """The kernel of the tensors' device, past the Autograd key."""
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*arguments)
+
+
+def call(function: Function, operator: Operator, *arguments: object) -> Tensor:
+    """The operator, through its autograd.Function only where a derivative may be wanted.
+
+    The class costs some 50 us a call, the question below 1 us.
+    """
+    derivative = (
+        forward_ad._current_level >= 0
+        or torch._C._are_functorch_transforms_active()
+        or (
+            torch.is_grad_enabled()
+            and any(isinstance(a, Tensor) and a.requires_grad for a in arguments)
+        )
+    )
+    return apply(function, *arguments) if derivative else below_autograd(operator, *arguments)
+
+
+def tracked(values: Tensor | None) -> bool:
+    """Whether the gradient or the tangent of mean or std may be asked for."""
+    return values is not None and (values.requires_grad or forward_ad._current_level >= 0)
+
+
+def per_channel(values: Tensor, channels: Sequence[int], like: Tensor) -> Tensor:
+    """values [.., C], or [.., 192] read by channel number -> [.., C, 1, 1], to scale `like`."""
+    if values.shape[-1] == CHANNELS:
+        values = values[..., list(channels)]
+    return values.to(accumulate(like.dtype))[..., None, None]
+
+
+def statistic_gradient(products: Tensor, channels: Sequence[int], values: Tensor) -> Tensor:
+    """products [N, C, gh, gw] summed over pictures and blocks, in the shape and type of values."""
+    total = products.sum((0, 2, 3))
+    if values.shape[0] == CHANNELS:
+        index = torch.tensor(list(channels), device=total.device)
+        total = total.new_zeros(CHANNELS).index_add(0, index, total)
+    return total.to(values.dtype)
+
+
+def flat_batch(values: Tensor, dim: int | None) -> tuple[Tensor, int | None]:
+    """[.., B, ..] -> [B N, ...] and B; a tensor without vmap's batch as it is, and None."""
+    if dim is None:
+        return values, None
+    values = values.movedim(dim, 0)
+    return values.flatten(0, 1), values.shape[0]
+
+
+def with_batch(values: Tensor, batch: int | None) -> tuple[Tensor, int | None]:
+    """[B N, ...] -> [B, N, ...], and where the batch is."""
+    if batch is None:
+        return values, None
+    return torch.unflatten(values, 0, (batch, values.shape[0] // batch)), 0
+
+
+def batched_statistic(
+    values: Tensor, dim: int | None, channels: Sequence[int], like: Tensor
+) -> Tensor:
+    """per_channel of mean or std [C] or [.., B, ..], to broadcast over [B, N, C, gh, gw]."""
+    values = values if dim is None else values.movedim(dim, 0).unsqueeze(1)
+    return per_channel(values, channels, like)

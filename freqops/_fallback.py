@@ -1,0 +1,44 @@
+"""The reference as the kernels of devices that have none of ours: it runs there, only slower."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import ParamSpec
+
+from torch import Tensor
+
+from freqops import _library, reference
+from freqops._dispatch import implement
+
+__all__ = ["DEVICES"]
+
+P = ParamSpec("P")
+
+#: Dispatch keys that the reference serves: CUDA too where its library is missing.
+DEVICES = (*(("CUDA",) if "_cuda" in _library.MISSING else ()), "MPS", "XPU", "PrivateUse1")
+
+_warned: set[str] = set()
+
+
+def _warning_once(function: Callable[P, Tensor], key: str) -> Callable[P, Tensor]:
+    def kernel(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        if key not in _warned:
+            _warned.add(key)
+            reason = _library.MISSING.get("_cuda") if key == "CUDA" else None
+            warnings.warn(
+                f"freqops: no kernels for {key} ({reason or 'there are none of ours'}): the "
+                "operators run the reference in plain PyTorch there, which is slower",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return function(*args, **kwargs)
+
+    return kernel
+
+
+for _key in DEVICES:
+    implement("block_dct", _key, _warning_once(reference.block_dct_operator, _key))
+    implement("block_dct_backward", _key, _warning_once(reference.block_dct_backward, _key))
+    implement("block_idct", _key, _warning_once(reference.block_idct_operator, _key))
+    implement("block_idct_backward", _key, _warning_once(reference.block_idct_backward, _key))

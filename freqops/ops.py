@@ -1,0 +1,10 @@
+"""The public functions; importing them loads the compiled operators and completes them.
+
+One file per operator holds its public function, shapes, derivatives and batching rule together.
+"""
+
+from freqops import _fallback  # noqa: F401  # kernels for the devices that have none of ours
+from freqops._block_dct import block_dct
+from freqops._block_idct import block_idct
+
+__all__ = ["block_dct", "block_idct"]
