@@ -1,0 +1,365 @@
+"""Mean and standard deviation of each frequency channel over a set of pictures."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, SupportsIndex
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from freqops._sums import Sums
+from freqops.channels import CHANNELS, ChannelSelection
+from freqops.data import to_tensor
+from freqops.ops import block_dct
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from freqops.data import Picture
+
+__all__ = ["ChannelStatistics"]
+
+_ESTIMATORS = ("coefficients", "image_means")
+
+# The operators' error bound, in coefficient units. A channel that varies less (Cb and Cr of grey
+# pictures; u = 4 or v = 4 of averaged chroma) holds nothing but rounding, and is not scaled up.
+_CONSTANT = 1e-3
+
+_FORMAT = "freqops.ChannelStatistics"
+_VERSION = 1
+
+
+class ChannelStatistics:
+    """Mean and standard deviation of the 192 channels; networks see (coefficient - mean) / std.
+
+    Made from known numbers here, from pictures by ``from_images``, from a file by ``load``;
+    ``photographs()`` are the defaults that come with freqops.
+
+    Args:
+        mean: 192 finite numbers in coefficient units, by channel number.
+        std: 192 finite numbers greater than 0, likewise.
+
+    Raises:
+        TypeError: mean or std holds no real numbers.
+        ValueError: mean or std has another shape, a number that is not finite, or a std <= 0.
+
+    Example:
+        >>> statistics = ChannelStatistics(mean=[0.0] * 192, std=[2.0] * 192)
+        >>> mean, std = statistics.select(24)
+        >>> std.shape, std[0].item()
+        (torch.Size([24]), 2.0)
+    """
+
+    def __init__(
+        self,
+        mean: Tensor | Sequence[float] | NDArray[np.float64],
+        std: Tensor | Sequence[float] | NDArray[np.float64],
+    ) -> None:
+        self._mean = _vector(mean, "mean")
+        self._std = _vector(std, "std")
+        if not (self._std > 0).all():
+            channel = int((self._std > 0).logical_not().nonzero()[0])
+            raise ValueError(
+                f"std must be greater than 0, got {self._std[channel]} for channel {channel}"
+            )
+        self._sums: Sums | None = None
+        self._settings: tuple[str, str, str] | None = None
+
+    @classmethod
+    def from_images(
+        cls,
+        images: Iterable[Picture],
+        *,
+        chroma: str = "4:4:4",
+        rounding: str = "none",
+        estimator: str = "coefficients",
+    ) -> ChannelStatistics:
+        """Measures pictures one after the other, of any sizes; nothing is kept but the sums.
+
+        Of n observations x_i of a channel: mean = sum x_i / n, std = sqrt(sum (x_i - mean)^2 / n),
+        in float64, added up by the pairwise rule of Chan, Golub and LeVeque (1983), which does not
+        cancel. A channel whose std is below 1e-3, the operators' error bound, does not vary: its
+        std is given as 1.
+
+        Args:
+            images: pictures as ``freqops.data.to_tensor`` takes them: tensors (3, H, W) or
+                (N, 3, H, W) as ``block_dct`` takes them, on any device; Pillow pictures; arrays;
+                paths of files.
+            chroma: chroma mode of ``block_dct``.
+            rounding: rounding mode of ``block_dct``.
+            estimator: what is observed. "coefficients": every coefficient of every block.
+                "image_means": each picture's mean coefficient, whose std the authors' tables hold
+                (for the DC of Y 0.6 times, for its AC 20 to 70 times too small to normalise with).
+
+        Returns:
+            The statistics.
+
+        Raises:
+            TypeError: images is no iterable, or an element is no picture.
+            ValueError: an element is no picture in the sense above, or there are fewer than two
+                observations; unknown chroma, rounding or estimator.
+
+        Example:
+            >>> pictures = [torch.full((3, 16, 24), value, dtype=torch.uint8) for value in (0, 255)]
+            >>> statistics = ChannelStatistics.from_images(pictures)
+            >>> statistics.mean[0].item(), statistics.std[0].item(), statistics.count
+            (-4.0, 1020.0, 12)
+        """
+        if estimator not in _ESTIMATORS:
+            raise ValueError(
+                f"estimator must be {' or '.join(map(repr, _ESTIMATORS))}, got {estimator!r}"
+            )
+        if isinstance(images, (str, bytes)) or not isinstance(images, Iterable):
+            raise TypeError(f"images must be an iterable of pictures, got {images!r}")
+        sums = Sums.nothing()
+        for coefficients in _transformed(images, chroma, rounding):
+            if estimator == "image_means":
+                coefficients = coefficients.mean((2, 3), keepdim=True)
+            sums = sums.plus(Sums.of(coefficients.transpose(0, 1).flatten(1)))
+        if sums.count < 2:
+            raise ValueError(
+                f"images must give at least two observations of a channel, got {sums.count}"
+            )
+        return cls._of(sums, (estimator, chroma, rounding))
+
+    @classmethod
+    def photographs(cls) -> ChannelStatistics:
+        """The defaults: measured on the colour photographs that scikit-image ships.
+
+        ``benchmarks/measure_statistics.py`` in the repository made them from the 448 x 448 crops
+        of ``freqops.data.preprocess("resnet50")``, chroma "4:4:4", rounding "none"; the file names
+        the pictures. They are a handful: for a set of your own, use ``from_images``.
+
+        Example:
+            >>> ChannelStatistics.photographs().count % 56**2
+            0
+        """
+        file = importlib.resources.files("freqops").joinpath("photographs.json")
+        return cls._parse(file.read_text(encoding="utf-8"))
+
+    @property
+    def mean(self) -> Tensor:
+        """(192,) float64, by channel number."""
+        return self._mean
+
+    @property
+    def std(self) -> Tensor:
+        """(192,) float64, by channel number, greater than 0."""
+        return self._std
+
+    @property
+    def count(self) -> int:
+        """Observations of each channel; 0 where the numbers were given."""
+        return 0 if self._sums is None else self._sums.count
+
+    @property
+    def estimator(self) -> str | None:
+        """What was observed; None where the numbers were given."""
+        return None if self._settings is None else self._settings[0]
+
+    @property
+    def chroma(self) -> str | None:
+        """Chroma mode of the coefficients; None where the numbers were given."""
+        return None if self._settings is None else self._settings[1]
+
+    @property
+    def rounding(self) -> str | None:
+        """Rounding mode of the coefficients; None where the numbers were given."""
+        return None if self._settings is None else self._settings[2]
+
+    def select(
+        self, channels: ChannelSelection | SupportsIndex | Iterable[SupportsIndex] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and std of chosen channels.
+
+        Args:
+            channels: what ``ChannelSelection.of`` takes.
+
+        Returns:
+            mean and std, (C,) float64 each, in the order of the selection.
+
+        Raises:
+            TypeError, ValueError: those of ``ChannelSelection.of``.
+        """
+        indices = list(ChannelSelection.of(channels).indices)
+        return self._mean[indices], self._std[indices]
+
+    def merge(self, other: ChannelStatistics) -> ChannelStatistics:
+        """The statistics of both sets of pictures together, as if they had been measured at once.
+
+        Args:
+            other: measured with the same chroma, rounding and estimator.
+
+        Returns:
+            New statistics.
+
+        Raises:
+            TypeError: other is no ChannelStatistics.
+            ValueError: either was not measured, or they were measured in different ways.
+
+        Example:
+            >>> pictures = [torch.full((3, 8, 8), value, dtype=torch.uint8) for value in range(4)]
+            >>> left = ChannelStatistics.from_images(pictures[:2])
+            >>> right = ChannelStatistics.from_images(pictures[2:])
+            >>> left.merge(right) == ChannelStatistics.from_images(pictures)
+            True
+        """
+        if not isinstance(other, ChannelStatistics):
+            raise TypeError(f"other must be a ChannelStatistics, got {type(other).__name__}")
+        if self._sums is None or other._sums is None or self._settings is None:
+            raise ValueError("both statistics must be measured ones, got given numbers")
+        if self._settings != other._settings:
+            raise ValueError(
+                f"other must be measured with estimator, chroma and rounding {self._settings}, "
+                f"got {other._settings}"
+            )
+        return self._of(self._sums.plus(other._sums), self._settings)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the statistics as JSON; every float64 comes back bit for bit.
+
+        Args:
+            path: the file, replaced if it is there.
+
+        Raises:
+            OSError: the file cannot be written.
+
+        Example:
+            >>> import os, tempfile
+            >>> path = os.path.join(tempfile.mkdtemp(), "statistics.json")
+            >>> ChannelStatistics.photographs().save(path)
+            >>> ChannelStatistics.load(path) == ChannelStatistics.photographs()
+            True
+        """
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(json.dumps(self._content()) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ChannelStatistics:
+        """Reads statistics that ``save`` wrote.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The statistics, equal to those saved.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the file holds no statistics, or some of a version unknown here.
+        """
+        try:
+            with open(path, encoding="utf-8") as file:
+                return cls._parse(file.read())
+        except (ValueError, TypeError) as error:  # JSON's and UTF-8's own errors are ValueErrors
+            raise ValueError(
+                "path must name channel statistics saved by freqops, "
+                f"got {os.fspath(path)!r}: {error}"
+            ) from error
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ChannelStatistics):
+            return NotImplemented
+        return self._content() == other._content()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        values = ", ".join(
+            f"{name} {self._mean[channel]:.4g} +- {self._std[channel]:.4g}"
+            for name, channel in (("Y", 0), ("Cb", 64), ("Cr", 128))
+        )
+        measured = "given" if self._sums is None else f"{self.count} {self.estimator}"
+        return f"{type(self).__name__}({measured}; DC {values})"
+
+    def _content(self) -> dict[str, object]:
+        sums = self._sums
+        return {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "estimator": self.estimator,
+            "chroma": self.chroma,
+            "rounding": self.rounding,
+            "count": self.count,
+            "mean": self._mean.tolist(),
+            "std": self._std.tolist(),
+            "squares": None if sums is None else sums.squares.tolist(),
+        }
+
+    @classmethod
+    def _parse(cls, text: str) -> ChannelStatistics:
+        content: object = json.loads(text)
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            raise ValueError(f'"format" is not "{_FORMAT}"')
+        if content.get("version") != _VERSION:
+            raise ValueError(f'"version" is {content.get("version")!r}, known is {_VERSION}')
+        result = cls(_numbers(content, "mean"), _numbers(content, "std"))
+        count = content.get("count")
+        if type(count) is not int or count < 0:
+            raise ValueError(f'"count" is {count!r}, not an integer >= 0')
+        if count > 0:
+            squares = _vector(_numbers(content, "squares"), '"squares"')
+            settings = [content.get(key) for key in ("estimator", "chroma", "rounding")]
+            estimator, chroma, rounding = map(str, settings)
+            result._sums = Sums(count, result._mean, squares)
+            result._settings = (estimator, chroma, rounding)
+        return result
+
+    @classmethod
+    def _of(cls, sums: Sums, settings: tuple[str, str, str]) -> ChannelStatistics:
+        std = (sums.squares / sums.count).sqrt()
+        result = cls(sums.mean, torch.where(std < _CONSTANT, 1.0, std))
+        result._sums = sums
+        result._settings = settings
+        return result
+
+
+def _transformed(images: Iterable[Picture], chroma: str, rounding: str) -> Iterator[Tensor]:
+    """float64 coefficients (N, 192, gh, gw) of every element, N > 0."""
+    for i, picture in enumerate(images):
+        try:
+            pixels = to_tensor(picture).detach()
+            if pixels.device.type == "mps":  # no float64 there
+                pixels = pixels.cpu()
+            coefficients = block_dct(pixels, chroma=chroma, rounding=rounding, dtype=torch.float64)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"images[{i}]: {error}") from error
+        if coefficients.dim() == 3:
+            coefficients = coefficients.unsqueeze(0)
+        if coefficients.numel() == 0:
+            continue
+        if not coefficients.isfinite().all():
+            raise ValueError(f"images[{i}] must be finite, got NaN or infinity")
+        yield coefficients
+
+
+def _vector(values: Tensor | Sequence[float] | NDArray[np.float64], name: str) -> Tensor:
+    """A copy of 192 finite numbers in float64, on the CPU."""
+    if isinstance(values, Tensor):
+        real = values.dtype != torch.bool and not values.is_complex()
+        array = values.detach().cpu().double().numpy() if real else np.empty(0)
+    else:
+        array = np.asarray(values)
+        real = array.dtype.kind in "fiu"
+    if not real:
+        dtype = getattr(values, "dtype", array.dtype)
+        raise TypeError(f"{name} must hold real numbers, got {dtype}")
+    if array.shape != (CHANNELS,):
+        raise ValueError(f"{name} must have the shape ({CHANNELS},), got {array.shape}")
+    vector = torch.tensor(array, dtype=torch.float64, device="cpu")
+    if not vector.isfinite().all():
+        channel = int(vector.isfinite().logical_not().nonzero()[0])
+        raise ValueError(f"{name} must be finite, got {vector[channel]} for channel {channel}")
+    return vector
+
+
+def _numbers(content: dict[str, object], key: str) -> list[float]:
+    numbers = content.get(key)
+    if not isinstance(numbers, list) or not all(type(x) in (int, float) for x in numbers):
+        raise TypeError(f'"{key}" is no list of numbers')
+    return numbers
