@@ -1,0 +1,318 @@
+"""The command line: `freqops`, or `python -m freqops`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from freqops import __version__
+from freqops._extras import need
+from freqops.channels import ChannelSelection
+
+__all__ = ["main"]
+
+PREPROCESS: dict[str, tuple[int | None, int | None]] = {
+    "none": (None, None),
+    "resnet50": (512, 448),
+    "mobilenet_v2": (1024, 896),
+}
+"""Short side after the resize and side of the crop, for the paper's networks."""
+
+DEMO_PICTURES = 12
+"""Rows for which the page of the demo has room."""
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes; 128 + SIGINT, as shells have it."""
+
+TRANSFORM_EXAMPLES = """\
+examples:
+  freqops transform photographs/ -o coefficients/
+      24 channels of every picture below photographs/, one .safetensors each
+  freqops transform ImageNet/val -o dct/ --preprocess resnet50 --statistics photographs
+      what the paper's ResNet-50 takes: 24 x 56 x 56 numbers, normalised
+  freqops transform cat.jpg -o . --channels 0,1,8,64,128 --format npy
+      five channels, as cat.jpg.npy with cat.jpg.json beside it
+
+A file is named after its picture: sub/cat.jpg becomes DIR/sub/cat.jpg.safetensors. Run the same
+command again to go on after an interrupt. In Python, freqops.files.read(path) gives the
+coefficients, and .picture() the picture again.
+
+exit code: 0; 1 a picture is broken (named, skipped, counted) or a file cannot be written;
+2 wrong arguments; 130 interrupted, and what was finished is kept
+"""
+
+DEMO_EXAMPLES = """\
+examples:
+  freqops demo
+      the photographs that scikit-image ships
+  freqops demo holiday/ -o holiday.png
+      your own; the first is the one shown in full
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: without the program's name; None means those of the process.
+
+    Returns:
+        0; 1 for a broken picture or a file that cannot be written; 2 for wrong arguments; 130 after
+        an interrupt.
+
+    Raises:
+        SystemExit: argparse has printed help, the version, or what is wrong with the arguments.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except KeyboardInterrupt:
+        _complain("interrupted; what was finished is kept")
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (ValueError, TypeError) as error:
+        _complain(error)
+        return USAGE
+    except (OSError, ImportError) as error:
+        _complain(error)
+        return FAILED
+
+
+def _complain(error: object) -> None:
+    print(f"freqops: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="freqops",
+        description="Pictures as frequency channels: YCbCr, 8x8 DCT, selection, normalisation.",
+        epilog="freqops COMMAND --help says more, with examples.",
+    )
+    parser.add_argument("--version", action="version", version=f"freqops {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    text = "versions, libraries loaded, the instruction set in use"
+    info = commands.add_parser("info", help=text, description=f"Prints {text}.")
+    info.set_defaults(command=_info)
+
+    text = "picture files to files of frequency channels"
+    _transform_options(
+        commands.add_parser(
+            "transform",
+            help=text,
+            description=f"Turns {text}.",
+            epilog=TRANSFORM_EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
+    _demo_options(
+        commands.add_parser(
+            "demo",
+            help="photographs as frequency channels, on one page",
+            description="Rebuilds photographs from 6, 24, 64 and 192 channels, times the operator "
+            "here, prints a table and draws one page.",
+            epilog=DEMO_EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
+    return parser
+
+
+def _transform_options(parser: argparse.ArgumentParser) -> None:
+    from freqops.files import DTYPES, FORMATS
+
+    add = parser.add_argument
+    add("pictures", nargs="+", metavar="PICTURES", help="files, or folders (with all below them)")
+    add("-o", "--output", required=True, metavar="DIR", help="folder for the results")
+    add(
+        "--channels",
+        default="24",
+        metavar="N|LIST|FILE",
+        help="how many (square or triangle pattern), numbers such as 0,1,8,64,128, 'learned', "
+        "or a saved ChannelSelection (default: 24)",
+    )
+    add(
+        "--statistics",
+        default="none",
+        metavar="none|photographs|FILE",
+        help="normalise with these means and standard deviations (default: none)",
+    )
+    add("--chroma", choices=("4:4:4", "4:2:0", "dctnet"), default="4:4:4", help="default: 4:4:4")
+    add("--rounding", choices=("none", "jpeg"), default="none", help="default: none")
+    add("--dtype", choices=tuple(DTYPES), default="float32", help="default: float32")
+    add(
+        "--preprocess",
+        choices=tuple(PREPROCESS),
+        default="none",
+        help="the paper's resize and crop: resnet50 512, 448; mobilenet_v2 1024, 896",
+    )
+    add("--resize", type=_size, metavar="SIDE", help="short side, instead of the paper's")
+    add("--crop", type=_size, metavar="SIDE", help="square from the middle, likewise")
+    add("--format", choices=FORMATS, default=FORMATS[0], help=f"default: {FORMATS[0]}")
+    add("--overwrite", action="store_true", help="convert again what is there already")
+    add(
+        "--workers",
+        type=_size,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="threads (default: one per processor)",
+    )
+    add("-q", "--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(command=_transform)
+
+
+def _demo_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "pictures", nargs="*", metavar="PICTURES", help=f"files or folders, {DEMO_PICTURES} at most"
+    )
+    add(
+        "-o",
+        "--output",
+        default="freqops-demo.png",
+        metavar="FILE",
+        help="the page, a .png (default: freqops-demo.png)",
+    )
+    parser.set_defaults(command=_demo)
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _info(options: argparse.Namespace) -> int:
+    from freqops.info import describe
+
+    print(describe())
+    return DONE
+
+
+def _selection(text: str) -> ChannelSelection:
+    if text.isdecimal():
+        return ChannelSelection.of(int(text))
+    if text == "learned":
+        return ChannelSelection.learned()
+    numbers = text.split(",")
+    if all(number.strip().isdecimal() for number in numbers):
+        return ChannelSelection([int(number) for number in numbers])
+    if Path(text).is_file():
+        return ChannelSelection.load(text)
+    raise ValueError(
+        "--channels must be a number, numbers such as 0,1,8,64,128, 'learned', "
+        f"or the file of a saved selection, got {text!r}"
+    )
+
+
+def _transform(options: argparse.Namespace) -> int:
+    from freqops.files import Settings
+    from freqops.statistics import ChannelStatistics
+    from freqops.transform import Job, plan, run
+
+    packages = ["PIL", "tqdm"] + (["safetensors"] if options.format == "safetensors" else [])
+    need("freqops transform", "transform", *packages)
+    if options.format == "npy" and options.dtype == "bfloat16":
+        raise ValueError("--dtype must not be bfloat16 with --format npy, which cannot hold it")
+    resize, crop = PREPROCESS[options.preprocess]
+    mean = std = None
+    if options.statistics != "none":
+        if options.statistics == "photographs":
+            statistics = ChannelStatistics.photographs()
+        elif Path(options.statistics).is_file():
+            statistics = ChannelStatistics.load(options.statistics)
+        else:
+            raise ValueError(
+                "--statistics must be none, photographs, or the file of saved statistics, "
+                f"got {options.statistics!r}"
+            )
+        mean, std = tuple(statistics.mean.tolist()), tuple(statistics.std.tolist())
+    settings = Settings(
+        _selection(options.channels),
+        mean,
+        std,
+        options.chroma,
+        options.rounding,
+        options.dtype,
+        options.resize or resize,
+        options.crop or crop,
+    )
+    jobs = plan(options.pictures, options.output, options.format)
+
+    import torch
+    from tqdm import tqdm
+
+    threads = torch.get_num_threads()
+    # One picture a worker: the operator's own threads would only compete with the others.
+    torch.set_num_threads(1 if options.workers > 1 else threads)
+    # disable=None: no bar where stderr is a file.
+    bar = tqdm(total=len(jobs), unit=" pictures", disable=True if options.quiet else None)
+
+    def step(job: Job, reason: str | None) -> None:
+        if reason is not None:
+            bar.write(f"freqops: skipped {job.source}: {reason}", file=sys.stderr)
+        bar.update()
+
+    try:
+        with bar:
+            summary = run(
+                jobs, settings, overwrite=options.overwrite, workers=options.workers, step=step
+            )
+    finally:
+        torch.set_num_threads(threads)
+    counts = [f"{summary.written} written"]
+    if summary.done:
+        counts.append(f"{summary.done} done before")
+    if summary.broken:
+        counts.append(f"{len(summary.broken)} broken and skipped")
+    print(f"{', '.join(counts)}: {options.output}")
+    return FAILED if summary.broken else DONE
+
+
+def _demo(options: argparse.Namespace) -> int:
+    packages = ["PIL", "matplotlib"] + ([] if options.pictures else ["skimage"])
+    need("freqops demo", "demo", *packages)
+
+    from freqops.data import read_image
+    from freqops.demo import Photograph, measure, shipped_photographs, table
+    from freqops.files import replacing
+    from freqops.poster import draw
+    from freqops.transform import find_pictures
+
+    output = Path(options.output)
+    if output.suffix.lower() != ".png":
+        raise ValueError(f"--output must end in .png, got {options.output!r}")
+    if options.pictures:
+        paths = [path for path, _ in find_pictures(options.pictures)]
+    else:
+        paths = shipped_photographs()
+    if len(paths) > DEMO_PICTURES:
+        _say(f"the first {DEMO_PICTURES} of {len(paths)} pictures are used")
+    photographs = []
+    broken = 0
+    for path in paths[:DEMO_PICTURES]:
+        try:
+            photographs.append(Photograph(path.name, read_image(path)))
+        except (OSError, ValueError) as error:
+            broken += 1
+            _complain(f"skipped {path}: {error.__cause__ or error}")
+    if not photographs:
+        raise OSError("no picture could be read")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    facts = measure(photographs, say=_say)
+    print(f"\n{table(facts)}\n", flush=True)
+    _say("drawing the page")
+    with replacing(output) as path:
+        draw(facts, path)
+    print(f"Written: {output}")
+    return FAILED if broken else DONE
+
+
+def _say(text: str) -> None:
+    print(f"  {text} ...", file=sys.stderr, flush=True)
