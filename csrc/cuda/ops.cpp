@@ -183,7 +183,7 @@ Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,
   check_coefficients(op, "coefficients", coefficients, channels);
   check_statistic(op, "mean", mean, channels, coefficients);
   check_statistic(op, "std", std, channels, coefficients);
-  check_covers(op, height, width, coefficients);
+  check_within(op, height, width, coefficients);
   check_size(op, height, width);
   const Type type = floating_type(op, "coefficients", coefficients.scalar_type());
   const Type result_type = floating_or_uint8_type(op, "dtype", dtype);
