@@ -19,7 +19,7 @@ PRODUCTS = ["_cpu.so", "_cuda.so", "_build.json"]
 
 
 def find_tool(name: str) -> str:
-    """The program beside this Python (pip's, whether or not its environment is active), or on PATH."""
+    """The program beside this Python, whether or not its environment is active, or on PATH."""
     places = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     path = shutil.which(name, path=places)
     if path is None:
@@ -44,7 +44,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 class BuildLibraries(build_ext):
-    """Builds the operator libraries, which hold no CPython symbol: they are no extension modules."""
+    """Builds the operator libraries: no extension modules, they hold no CPython symbol."""
 
     def run(self) -> None:
         cmake, ninja = find_tool("cmake"), find_tool("ninja")

@@ -27,7 +27,7 @@ def _load(folder: Path, *, cuda: bool) -> dict[str, str]:
     except OSError as error:
         raise ImportError(
             f"freqops: {cpu} does not load under torch {torch.__version__} "
-            f"(2.10 or later is needed): {error}"
+            f"(2.10 or later is needed): {error.__cause__ or error}"
         ) from error
 
     path = folder / "_cuda.so"
@@ -38,7 +38,7 @@ def _load(folder: Path, *, cuda: bool) -> dict[str, str]:
     try:
         _open(str(path))
     except OSError as error:
-        return {"_cuda": str(error)}
+        return {"_cuda": str(error.__cause__ or error)}
     return {}
 
 
