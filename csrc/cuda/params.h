@@ -30,13 +30,14 @@ struct Grid {
   Divisor area, width;  // blocks of a picture, and of one row of it
 };
 
-// The chosen channels, and the way back from a coefficient number to the channels that hold it.
+// The chosen channels in ascending order of their coefficient: entry e is channel position[e] of the
+// tensor and holds coefficient[e]; entries start[c] to start[c + 1] - 1 hold coefficient c.
 struct Channels {
   int32_t count;                   // C
   uint8_t coefficient[kChannels];  // [C] component * 64 + v * 8 + u
-  uint8_t position[kChannels];     // [C] channel positions in ascending order of coefficient
-  uint8_t start[kChannels + 1];    // position[start[c]] .. position[start[c + 1] - 1] hold c
-  uint8_t rows[kComponents];       // bit v: row v of the component holds something
+  uint8_t position[kChannels];     // [C]
+  uint8_t start[kChannels + 1];
+  uint8_t rows[kComponents];  // bit v: row v of the component holds something
 };
 
 // mean or std on the device, or null.

@@ -40,16 +40,18 @@ inline Channels prepare_channels(IntHeaderOnlyArrayRef channels) {
   Channels out{};
   out.count = int32_t(channels.size());
   int count[kChannels] = {};
-  for (int i = 0; i < out.count; ++i) {
-    const int c = int(channels[i]);
-    out.coefficient[i] = uint8_t(c);
-    out.rows[c / kCoefficients] |= uint8_t(1 << c / kBlock % kBlock);
-    ++count[c];
-  }
-  for (int c = 0; c < kChannels; ++c) out.start[c + 1] = uint8_t(out.start[c] + count[c]);
+  for (const int64_t c : channels) ++count[c];
   int next[kChannels];
-  for (int c = 0; c < kChannels; ++c) next[c] = out.start[c];
-  for (int i = 0; i < out.count; ++i) out.position[next[out.coefficient[i]]++] = uint8_t(i);
+  for (int c = 0; c < kChannels; ++c) {
+    next[c] = out.start[c];
+    out.start[c + 1] = uint8_t(next[c] + count[c]);
+    if (count[c] > 0) out.rows[c / kCoefficients] |= uint8_t(1 << c / kBlock % kBlock);
+  }
+  for (int i = 0; i < out.count; ++i) {
+    const int e = next[channels[i]]++;
+    out.position[e] = uint8_t(i);
+    out.coefficient[e] = uint8_t(channels[i]);
+  }
   return out;
 }
 

@@ -27,15 +27,20 @@ __device__ __forceinline__ void fold(acc (&x)[kBlock], int last) {
     if (i > last) x[i - 1] += x[i];
 }
 
-// Coefficient = input * scale + base, the scale of the DCT included; base is the mean.
-template <class acc>
-__device__ __forceinline__ void prepare_channels(const SynthesisParams<acc>& p, acc* scale,
-                                                 acc* base) {
-  for (int i = int(threadIdx.x); i < p.channels.count; i += kThreads<acc>) {
-    const acc dct = p.dct_scale[p.channels.coefficient[i] % kCoefficients];
-    const acc std = p.std.data ? statistic<acc>(p.std, p.channels, i) : acc(1);
-    scale[i] = p.times_std ? dct * std : dct / std;
+// Coefficient = sum of channel * scale + base, the scale of the DCT's inputs included; base is the
+// mean.
+template <class scalar_t, class acc>
+__device__ __forceinline__ void prepare_entries(const SynthesisParams<acc>& p,
+                                                Entry<acc> (&entries)[kChannels],
+                                                acc (&base)[kChannels]) {
+  const int64_t pitch = p.coefficients.stride_c * Memory<scalar_t>::size(p.coefficients.type);
+#pragma unroll 1
+  for (int e = int(threadIdx.x); e < p.channels.count; e += kThreads<acc>) {
+    const acc dct = p.dct_scale[p.channels.coefficient[e] % kCoefficients];
+    const acc std = p.std.data ? statistic<acc>(p.std, p.channels, e) : acc(1);
+    entries[e] = {dct * (p.times_std ? std : 1 / std), acc(0), p.channels.position[e] * pitch};
   }
+#pragma unroll 1
   for (int c = int(threadIdx.x); c < kChannels; c += kThreads<acc>) {
     const int e = p.channels.start[c];
     acc mean = 0;
@@ -43,7 +48,7 @@ __device__ __forceinline__ void prepare_channels(const SynthesisParams<acc>& p, 
       mean = p.mean.is_double ? acc(static_cast<const double*>(p.mean.data)[c])
                               : acc(static_cast<const float*>(p.mean.data)[c]);
     } else if (p.mean.data && e < p.channels.start[c + 1]) {
-      mean = statistic<acc>(p.mean, p.channels, p.channels.position[e]);
+      mean = statistic<acc>(p.mean, p.channels, e);
     }
     base[c] = mean * p.dct_scale[c % kCoefficients];
   }
@@ -53,11 +58,12 @@ template <class scalar_t, class result_t, class acc>
 __global__ void __launch_bounds__(kThreads<acc>)
     synthesis_kernel(const __grid_constant__ SynthesisParams<acc> p) {
   __shared__ Planes<acc> planes;
-  __shared__ acc scale[kChannels], base[kChannels];
+  __shared__ Entry<acc> entries[kChannels];
+  __shared__ acc base[kChannels];
 
   const uint32_t first = blockIdx.x * kTile<acc>;
   const int thread = int(threadIdx.x);
-  prepare_channels(p, scale, base);
+  prepare_entries<scalar_t>(p, entries, base);
   __syncthreads();
 
   {
@@ -65,9 +71,10 @@ __global__ void __launch_bounds__(kThreads<acc>)
     // Threads past the end repeat the last block: reads stay inside, and nothing of it is written.
     const Place at = place(smaller(first + block, p.grid.blocks - 1), p.grid);
     const View& view = p.coefficients;
-    const Elements<scalar_t> input(view.data, view.type);
     const int64_t at_input =
         at.picture * view.stride_n + at.row * view.stride_h + at.column * view.stride_w;
+    const char* const first_channel =
+        static_cast<const char*>(view.data) + at_input * Memory<scalar_t>::size(view.type);
 #pragma unroll 1
     for (int k = 0; k < kComponents; ++k) {
       if (!(p.channels.rows[k] >> v & 1)) continue;
@@ -76,19 +83,21 @@ __global__ void __launch_bounds__(kThreads<acc>)
       // The first channel of each coefficient: eight loads on their way before any is used.
       acc row[kBlock];
 #pragma unroll
-      for (int u = 0; u < kBlock; ++u)
-        row[u] =
-            start[u] < start[u + 1]
-                ? input.template load<acc>(at_input + p.channels.position[start[u]] * view.stride_c)
-                : acc(0);
+      for (int u = 0; u < kBlock; ++u) {
+        row[u] = 0;
+        if (start[u] < start[u + 1])
+          row[u] = Memory<scalar_t>::template load<acc>(first_channel + entries[start[u]].channel,
+                                                        view.type);
+      }
 #pragma unroll
       for (int u = 0; u < kBlock; ++u) {
         acc sum = base[c + u];
-        if (start[u] < start[u + 1]) sum += row[u] * scale[p.channels.position[start[u]]];
-        for (int e = start[u] + 1; e < start[u + 1]; ++e) {
-          const int i = p.channels.position[e];
-          sum += input.template load<acc>(at_input + i * view.stride_c) * scale[i];
-        }
+        if (start[u] < start[u + 1]) sum += row[u] * entries[start[u]].scale;
+#pragma unroll 1
+        for (int e = start[u] + 1; e < start[u + 1]; ++e)
+          sum +=
+              Memory<scalar_t>::template load<acc>(first_channel + entries[e].channel, view.type) *
+              entries[e].scale;
         row[u] = sum;
       }
       dct8_transposed<acc>(row);
@@ -115,7 +124,6 @@ __global__ void __launch_bounds__(kThreads<acc>)
     if (k > 0 && p.chroma == Chroma::k420) average_pairs(pixels[k]);
     if (p.edge == Edge::kReplicate) fold(pixels[k], p.height - 1 - row);
   }
-  const Elements<result_t> result(p.result, p.result_type);
   const int64_t area = int64_t(p.height) * p.width;
   const int64_t at_result =
       int64_t(at.picture) * kComponents * area + int64_t(row) * p.width + column;
@@ -127,7 +135,7 @@ __global__ void __launch_bounds__(kThreads<acc>)
       const auto& m = p.matrix.m[c];
       const acc value =
           m[0] * pixels[0][r] + (m[1] * pixels[1][r] + (m[2] * pixels[2][r] + p.shift));
-      result.store(at_result + c * area + int64_t(r) * p.width, value);
+      store<result_t>(p.result, p.result_type, at_result + c * area + int64_t(r) * p.width, value);
     }
   }
 }
@@ -175,13 +183,13 @@ __global__ void __launch_bounds__(kPixelThreads)
       }
     }
   }
-  const Elements<result_t> result(p.result, p.result_type);
   const int64_t pixels = int64_t(p.height) * p.width;
   const int64_t at = picture * kComponents * pixels + int64_t(row) * p.width + column;
 #pragma unroll
   for (int c = 0; c < kComponents; ++c) {
     const auto& m = p.matrix.m[c];
-    result.store(at + c * pixels, m[0] * sum[0] + (m[1] * sum[1] + m[2] * sum[2]));
+    store<result_t>(p.result, p.result_type, at + c * pixels,
+                    m[0] * sum[0] + (m[1] * sum[1] + m[2] * sum[2]));
   }
 }
 

@@ -74,74 +74,102 @@ struct Store<uint8_t, acc> {
   }
 };
 
-// The elements of a tensor whose type the compiler knows.
+// How elements lie in memory, for a type that the compiler knows.
 template <class T>
-struct Elements {
-  T* data;
-
-  __device__ __forceinline__ Elements(void* memory, Type) : data(static_cast<T*>(memory)) {}
+struct Memory {
+  static __device__ __forceinline__ int64_t size(Type) { return sizeof(T); }
 
   template <class acc>
-  __device__ __forceinline__ acc load(int64_t i) const {
-    return acc(data[i]);
+  static __device__ __forceinline__ acc load(const void* at, Type) {
+    return acc(*static_cast<const T*>(at));
   }
   template <class acc>
-  __device__ __forceinline__ void store(int64_t i, acc x) const {
-    data[i] = Store<T, acc>::value(x);
+  static __device__ __forceinline__ void store(void* at, Type, acc x) {
+    *static_cast<T*>(at) = Store<T, acc>::value(x);
   }
 };
 
-// The same where it does not: one float64 kernel serves every pair of types.
+// The same for one it does not know: a single float64 kernel serves every pair of types.
 struct AnyType {};
 
 template <>
-struct Elements<AnyType> {
-  void* data;
-  Type type;
-
-  __device__ __forceinline__ Elements(void* memory, Type element) : data(memory), type(element) {}
-
-  template <class acc>
-  __device__ __forceinline__ acc load(int64_t i) const {
+struct Memory<AnyType> {
+  static __device__ __forceinline__ int64_t size(Type type) {
     switch (type) {
       case Type::kUint8:
-        return acc(static_cast<const uint8_t*>(data)[i]);
+        return sizeof(uint8_t);
       case Type::kHalf:
-        return acc(float(static_cast<const __half*>(data)[i]));
+        return sizeof(__half);
       case Type::kBfloat16:
-        return acc(float(static_cast<const __nv_bfloat16*>(data)[i]));
+        return sizeof(__nv_bfloat16);
       case Type::kFloat:
-        return acc(static_cast<const float*>(data)[i]);
+        return sizeof(float);
       default:
-        return acc(static_cast<const double*>(data)[i]);
+        return sizeof(double);
     }
   }
   template <class acc>
-  __device__ __forceinline__ void store(int64_t i, acc x) const {
+  static __device__ __forceinline__ acc load(const void* at, Type type) {
     switch (type) {
       case Type::kUint8:
-        static_cast<uint8_t*>(data)[i] = Store<uint8_t, acc>::value(x);
+        return acc(*static_cast<const uint8_t*>(at));
+      case Type::kHalf:
+        return acc(float(*static_cast<const __half*>(at)));
+      case Type::kBfloat16:
+        return acc(float(*static_cast<const __nv_bfloat16*>(at)));
+      case Type::kFloat:
+        return acc(*static_cast<const float*>(at));
+      default:
+        return acc(*static_cast<const double*>(at));
+    }
+  }
+  template <class acc>
+  static __device__ __forceinline__ void store(void* at, Type type, acc x) {
+    switch (type) {
+      case Type::kUint8:
+        *static_cast<uint8_t*>(at) = Store<uint8_t, acc>::value(x);
         break;
       case Type::kHalf:
-        static_cast<__half*>(data)[i] = __half(x);
+        *static_cast<__half*>(at) = __half(x);
         break;
       case Type::kBfloat16:
-        static_cast<__nv_bfloat16*>(data)[i] = __nv_bfloat16(x);
+        *static_cast<__nv_bfloat16*>(at) = __nv_bfloat16(x);
         break;
       case Type::kFloat:
-        static_cast<float*>(data)[i] = float(x);
+        *static_cast<float*>(at) = float(x);
         break;
       default:
-        static_cast<double*>(data)[i] = double(x);
+        *static_cast<double*>(at) = double(x);
     }
   }
 };
 
+// Element i of a tensor.
+template <class T, class acc>
+__device__ __forceinline__ acc load(const void* data, Type type, int64_t i) {
+  return Memory<T>::template load<acc>(static_cast<const char*>(data) + i * Memory<T>::size(type),
+                                       type);
+}
+
+template <class T, class acc>
+__device__ __forceinline__ void store(void* data, Type type, int64_t i, acc x) {
+  Memory<T>::store(static_cast<char*>(data) + i * Memory<T>::size(type), type, x);
+}
+
+// mean or std of entry e.
 template <class acc>
-__device__ __forceinline__ acc statistic(const Statistic& s, const Channels& channels, int i) {
-  const int at = s.by_coefficient ? channels.coefficient[i] : i;
+__device__ __forceinline__ acc statistic(const Statistic& s, const Channels& channels, int e) {
+  const int at = s.by_coefficient ? channels.coefficient[e] : channels.position[e];
   return s.is_double ? acc(static_cast<const double*>(s.data)[at])
                      : acc(static_cast<const float*>(s.data)[at]);
 }
+
+// Entry e of the channels in shared memory: tensor = coefficient * scale + offset on the way out,
+// coefficient = tensor * scale on the way in. In float32 one load of 16 bytes.
+template <class acc>
+struct alignas(16) Entry {
+  acc scale, offset;
+  int64_t channel;  // bytes from a block's first channel
+};
 
 }  // namespace freqops::cuda
