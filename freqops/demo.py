@@ -141,9 +141,13 @@ def score(photograph: Photograph, channels: int) -> Score:
 
 
 def energy_shares(pixels: Tensor) -> Tensor:
-    """Share of each channel in the sum of all squared coefficients, float64 (192,)."""
-    energy = block_dct(pixels).double().square().sum((1, 2))
-    # A picture that is (128, 128, 128) everywhere has none.
+    """Share of each channel in the sum of all squared coefficients, float64 (192,).
+
+    Zero throughout for a picture that is grey 128 everywhere.
+    """
+    # What is below 1e-3, the operator's error, is not energy.
+    coefficients = F.hardshrink(block_dct(pixels), 1e-3)
+    energy = coefficients.double().square().sum((1, 2))
     return energy / energy.sum().clamp_min(torch.finfo(torch.float64).tiny)
 
 

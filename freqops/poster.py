@@ -214,7 +214,8 @@ def _energy(page: _Page, y: float, facts: Facts) -> None:
     channel_maps(maps, facts.energy.clamp(min=1e-6), norm=norm, chosen=ChannelSelection.of(24))
     for i, count in enumerate(COUNTS[:3]):
         place = y + 2 + 78 * i
-        page.text(_column(0), place, f"{100 * facts.energy_of(count):.1f} %", 22, bold=True)
+        share = f"{100 * facts.energy_of(count):.1f}".replace("100.0", "100")
+        page.text(_column(0), place, f"{share} %", 22, bold=True)
         words = f"of the energy in {count} channels,\n{100 * count / CHANNELS:.1f} % of the values"
         page.text(_column(0) + 135, place, words, 10.5, MUTED)
     bar = page.axes(_column(0), y + COLUMN - 50, COLUMN - 50, 14)
@@ -264,6 +265,7 @@ def _details(
 
 
 def _every_photograph(page: _Page, y: float, height: float, facts: Facts) -> None:
+    from matplotlib.ticker import MaxNLocator
     from matplotlib.transforms import blended_transform_factory
 
     many = len(facts.photographs)
@@ -293,7 +295,12 @@ def _every_photograph(page: _Page, y: float, height: float, facts: Facts) -> Non
             for value, colour in dots:
                 ax.scatter(value, row, color=colour, s=42, zorder=2)
         ax.set_ylim(len(names) - 0.4, -0.6)
-        ax.margins(x=0.12)
+        # Two decibels at least, so that a difference of nothing looks like nothing.
+        values = [value for pair in pairs for value in pair if math.isfinite(value)] or [0.0]
+        middle, half = (max(values) + min(values)) / 2, (max(values) - min(values)) / 2
+        ax.set_xlim(middle - max(1, 1.15 * half), middle + max(1, 1.15 * half))
+        ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        ax.xaxis.set_visible(len(values) > 1)
         ax.spines[:].set_visible(False)
         ax.tick_params(left=False, labelleft=False, length=0, labelsize=9, labelcolor=MUTED)
         ax.grid(axis="x", color=LINE, lw=0.7)
