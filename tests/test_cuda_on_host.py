@@ -1,6 +1,6 @@
 """The emulation that runs CUDA kernels without a GPU: right kernels pass, broken ones are caught.
 
-emulation/broken/kernels.cpp holds small kernels with one fault each. They are compiled here, once
+emulation/kernels/kernels.cpp holds small kernels with one fault each. They are compiled here, once
 plainly and once with the sanitizers, which find what the emulation itself cannot: wrong indices.
 """
 
@@ -23,7 +23,8 @@ pytestmark = pytest.mark.skipif(shutil.which(COMPILER) is None, reason="no C++ c
 
 def compiled(folder: Path, *flags: str) -> Path:
     program = folder / "kernels"
-    sources = [f"-I{EMULATION}", str(EMULATION / "broken" / "kernels.cpp")]
+    folders = [f"-I{EMULATION}", f"-I{EMULATION.parents[1] / 'csrc'}"]
+    sources = [*folders, "-DFREQOPS_EMULATED", str(EMULATION / "kernels" / "kernels.cpp")]
     warnings = ["-Wall", "-Wextra", "-Werror"]
     command = [COMPILER, "-std=c++17", "-O1", *warnings, *flags, *sources, "-o", str(program)]
     subprocess.run(command, check=True)
@@ -49,7 +50,7 @@ def run(program: Path, case: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("case", ["sound", "shuffles"])
+@pytest.mark.parametrize("case", ["sound", "shuffles", "divide"])
 @pytest.mark.parametrize("kind", ["program", "sanitized"])
 def test_right_kernels_pass(kind: str, case: str, request: pytest.FixtureRequest) -> None:
     status, output = run(request.getfixturevalue(kind), case)

@@ -11,7 +11,7 @@ namespace freqops::cuda {
 // Blocks of one launch: a batch with more is cut into launches of whole pictures. The emulation cuts
 // early, so that its tests see it.
 #if defined(FREQOPS_EMULATED)
-constexpr int64_t kLaunchBlocks = 256;
+constexpr int64_t kLaunchBlocks = 64;
 #else
 constexpr int64_t kLaunchBlocks = (int64_t(1) << 31) - 1;
 #endif

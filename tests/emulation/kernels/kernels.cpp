@@ -6,6 +6,8 @@
 
 #include "cuda_on_host.h"
 
+#include "cuda/tile.cuh"
+
 namespace {
 
 constexpr int kThreads = 64;
@@ -113,9 +115,32 @@ int convert() {
   return 0;
 }
 
+// quotient() against the operator: every divisor up to 1000 and near powers of two, with numerators
+// around each multiple that the sampling meets and at both ends of the range.
+int divide() {
+  std::vector<uint32_t> divisors;
+  for (uint32_t d = 1; d <= 1000; ++d) divisors.push_back(d);
+  for (uint32_t bit = 10; bit < 31; ++bit)
+    for (uint32_t d = (1u << bit) - 2; d <= (1u << bit) + 2; ++d) divisors.push_back(d);
+  divisors.push_back(0x7fffffff);
+  constexpr uint64_t kEnd = uint64_t(1) << 31;
+  int wrong = 0;
+  for (const uint32_t d : divisors) {
+    const auto divisor = freqops::cuda::Divisor::of(d);
+    for (uint64_t i = 0; i <= 1000; ++i) {
+      const uint64_t multiple = (kEnd - 1) / d * i / 1000 * d;
+      for (uint64_t n = multiple - (multiple > 0); n <= multiple + 1 && n < kEnd; ++n)
+        wrong += freqops::cuda::quotient(uint32_t(n), divisor) != n / d;
+    }
+    wrong += freqops::cuda::quotient(uint32_t(kEnd - 1), divisor) != (kEnd - 1) / d;
+  }
+  return wrong != 0;
+}
+
 int run(const std::string& name) {
   if (name == "sound") return run_ring<Fault::kNone>();
   if (name == "shuffles") return run_shuffles();
+  if (name == "divide") return divide();
   if (name == "convert") return convert();
   if (name == "no_barrier") return run_ring<Fault::kNoBarrier>();
   if (name == "barrier_in_branch") return run_ring<Fault::kBarrierInBranch>();
