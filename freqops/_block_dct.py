@@ -12,11 +12,13 @@ from freqops._arguments import Channels, accumulate
 from freqops._dispatch import (
     Context,
     Dims,
+    Operator,
     apply,
     batched_statistic,
     below_autograd,
     call,
     flat_batch,
+    jvp_primals,
     keep,
     per_channel,
     register,
@@ -228,44 +230,17 @@ class BlockDCT(torch.autograd.Function):
     def jvp(ctx: _Context, *tangents: Tensor | None) -> Tensor | None:
         c = ctx.channels
         of_images, _, of_mean, of_std = tangents[:4]
-        _, std, out = ctx.saved_tensors
-        terms = []
-        if of_images is not None:
-            options = (ctx.chroma, "none", ctx.dtype, ctx.channels_last, True)
-            terms.append(apply(BlockDCT, of_images, c, None, std, *options))
-        if of_mean is not None and not ctx.linear:
-            shift = -per_channel(of_mean, c, of_mean)
-            terms.append(shift if std is None else shift / per_channel(std, c, shift))
-        if of_std is not None and std is not None and out is not None:
-            terms.append(-out * per_channel(of_std, c, out) / per_channel(std, c, out))
-        return sum(terms[1:], terms[0]).expand(ctx.shape).to(ctx.dtype) if terms else None
-
-    @staticmethod
-    def vmap(
-        info: object,
-        in_dims: Dims,
-        images: Tensor,
-        channels: Sequence[int],
-        mean: Tensor | None,
-        std: Tensor | None,
-        chroma: str,
-        rounding: str,
-        dtype: torch.dtype,
-        channels_last: bool = False,
-        linear: bool = False,
-    ) -> tuple[Tensor, int | None]:
-        images, batch = flat_batch(images, in_dims[0])
-        if in_dims[2] is None and in_dims[3] is None:
-            options = (chroma, rounding, dtype, channels_last, linear)
-            return with_batch(apply(BlockDCT, images, channels, mean, std, *options), batch)
-        # Statistics that differ along the batch are applied outside the operator.
-        options = (chroma, rounding, accumulate(images.dtype, dtype), channels_last, linear)
-        out, _ = with_batch(apply(BlockDCT, images, channels, None, None, *options), batch or 1)
-        if mean is not None and not linear:
-            out = out - batched_statistic(mean, in_dims[2], channels, out)
-        if std is not None:
-            out = out / batched_statistic(std, in_dims[3], channels, out)
-        return out.to(dtype), 0
+        with jvp_primals(ctx) as (_, std, out):
+            terms = []
+            if of_images is not None:
+                options = (ctx.chroma, "none", ctx.dtype, ctx.channels_last, True)
+                terms.append(apply(BlockDCT, of_images, c, None, std, *options))
+            if of_mean is not None and not ctx.linear:
+                shift = -per_channel(of_mean, c, of_mean)
+                terms.append(shift if std is None else shift / per_channel(std, c, shift))
+            if of_std is not None and std is not None and out is not None:
+                terms.append(-out * per_channel(of_std, c, out) / per_channel(std, c, out))
+            return sum(terms[1:], terms[0]).expand(ctx.shape).to(ctx.dtype) if terms else None
 
 
 class BlockDCTBackward(torch.autograd.Function):
@@ -312,36 +287,16 @@ class BlockDCTBackward(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: _Context, *tangents: Tensor | None) -> Tensor | None:
         of_grad, _, of_std = tangents[:3]
-        std, first = ctx.saved_tensors
-        if of_std is not None and std is not None and first is not None:
-            c = ctx.channels
-            ratio = per_channel(of_std, c, first) / per_channel(std, c, first)
-            change = first * ratio
-            of_grad = -change if of_grad is None else of_grad - change
-        if of_grad is None:
-            return None
-        options = (ctx.chroma, ctx.height, ctx.width, ctx.dtype)
-        return apply(BlockDCTBackward, of_grad, ctx.channels, std, *options)
-
-    @staticmethod
-    def vmap(
-        info: object,
-        in_dims: Dims,
-        grad: Tensor,
-        channels: Sequence[int],
-        std: Tensor | None,
-        chroma: str,
-        height: int,
-        width: int,
-        dtype: torch.dtype,
-    ) -> tuple[Tensor, int | None]:
-        if std is not None and in_dims[2] is not None:
-            grad = grad.unsqueeze(0) if in_dims[0] is None else grad.movedim(in_dims[0], 0)
-            grad = grad / batched_statistic(std, in_dims[2], channels, grad)
-            in_dims, std = (0,), None
-        grad, batch = flat_batch(grad, in_dims[0])
-        options = (chroma, height, width, dtype)
-        return with_batch(apply(BlockDCTBackward, grad, channels, std, *options), batch)
+        with jvp_primals(ctx) as (std, first):
+            if of_std is not None and std is not None and first is not None:
+                c = ctx.channels
+                ratio = per_channel(of_std, c, first) / per_channel(std, c, first)
+                change = first * ratio
+                of_grad = -change if of_grad is None else of_grad - change
+            if of_grad is None:
+                return None
+            options = (ctx.chroma, ctx.height, ctx.width, ctx.dtype)
+            return apply(BlockDCTBackward, of_grad, ctx.channels, std, *options)
 
 
 def _fake(
@@ -373,5 +328,54 @@ def _backward_fake(
     return grad.new_empty((grad.shape[0], 3, height, width), dtype=dtype)
 
 
-register("block_dct", BlockDCT, _fake)
-register("block_dct_backward", BlockDCTBackward, _backward_fake)
+def _batched(
+    run: Operator,
+    info: object,
+    in_dims: Dims,
+    images: Tensor,
+    channels: Sequence[int],
+    mean: Tensor | None,
+    std: Tensor | None,
+    chroma: str,
+    rounding: str,
+    dtype: torch.dtype,
+    channels_last: bool = False,
+    linear: bool = False,
+) -> tuple[Tensor, int | None]:
+    images, batch = flat_batch(images, in_dims[0])
+    if in_dims[2] is None and in_dims[3] is None:
+        options = (chroma, rounding, dtype, channels_last, linear)
+        return with_batch(run(images, channels, mean, std, *options), batch)
+    # Statistics that differ along the batch are applied outside the operator.
+    options = (chroma, rounding, accumulate(images.dtype, dtype), channels_last, linear)
+    out, _ = with_batch(run(images, channels, None, None, *options), batch or 1)
+    if mean is not None and not linear:
+        out = out - batched_statistic(mean, in_dims[2], channels, out)
+    if std is not None:
+        out = out / batched_statistic(std, in_dims[3], channels, out)
+    return out.to(dtype), 0
+
+
+def _backward_batched(
+    run: Operator,
+    info: object,
+    in_dims: Dims,
+    grad: Tensor,
+    channels: Sequence[int],
+    std: Tensor | None,
+    chroma: str,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor, int | None]:
+    if std is not None and in_dims[2] is not None:
+        grad = grad.unsqueeze(0) if in_dims[0] is None else grad.movedim(in_dims[0], 0)
+        grad = grad / batched_statistic(std, in_dims[2], channels, grad)
+        in_dims, std = (0,), None
+    grad, batch = flat_batch(grad, in_dims[0])
+    options = (chroma, height, width, dtype)
+    return with_batch(run(grad, channels, std, *options), batch)
+
+
+register("block_dct", BlockDCT, _fake, _batched)
+register("block_dct_backward", BlockDCTBackward, _backward_fake, _backward_batched)

@@ -12,11 +12,13 @@ from freqops._arguments import Channels, accumulate
 from freqops._dispatch import (
     Context,
     Dims,
+    Operator,
     apply,
     batched_statistic,
     below_autograd,
     call,
     flat_batch,
+    jvp_primals,
     keep,
     per_channel,
     register,
@@ -165,55 +167,19 @@ class BlockIDCT(torch.autograd.Function):
             return None
         c = ctx.channels
         of_coefficients, _, of_mean, of_std = tangents[:4]
-        _, std, coefficients = ctx.saved_tensors
-        options = (ctx.height, ctx.width, ctx.dtype, True)
-        terms = []
-        if of_coefficients is not None:
-            terms.append(apply(BlockIDCT, of_coefficients, c, None, std, *options))
-        if of_mean is not None and not ctx.linear:
-            every = list(range(CHANNELS)) if of_mean.shape[0] == CHANNELS else c
-            planes = of_mean.view(1, -1, 1, 1).expand(ctx.shape[0], -1, *ctx.shape[2:])
-            terms.append(apply(BlockIDCT, planes, every, None, None, *options))
-        if of_std is not None and coefficients is not None:
-            change = coefficients * per_channel(of_std, c, coefficients)
-            terms.append(apply(BlockIDCT, change, c, None, None, *options))
-        return sum(terms[1:], terms[0]) if terms else None
-
-    @staticmethod
-    def vmap(
-        info: object,
-        in_dims: Dims,
-        coefficients: Tensor,
-        channels: Sequence[int],
-        mean: Tensor | None,
-        std: Tensor | None,
-        height: int,
-        width: int,
-        dtype: torch.dtype,
-        linear: bool = False,
-    ) -> tuple[Tensor, int | None]:
-        options = (height, width, dtype, linear)
-        if in_dims[2] is None and in_dims[3] is None:
-            flat, batch = flat_batch(coefficients, in_dims[0])
-            return with_batch(apply(BlockIDCT, flat, channels, mean, std, *options), batch)
-        # Statistics that differ along the batch are applied outside the operator.
-        exact = accumulate(coefficients.dtype, dtype)
-        dim = in_dims[0]
-        values = coefficients.unsqueeze(0) if dim is None else coefficients.movedim(dim, 0)
-        values = values.to(exact)
-        if std is not None:
-            values = values * batched_statistic(std, in_dims[3], channels, values)
-        if mean is not None and not linear:
-            dim = in_dims[2]
-            mean = mean.unsqueeze(0) if dim is None else mean.movedim(dim, 0)  # [B, C] or [B, 192]
-            if mean.shape[1] == CHANNELS:
-                index = torch.tensor(list(channels), device=values.device)
-                zeros = values.new_zeros(*values.shape[:2], CHANNELS, *values.shape[3:])
-                values, channels = zeros.index_add(2, index, values), range(CHANNELS)
-            values = values + batched_statistic(mean, 0, channels, values)
-        flat, batch = flat_batch(values, 0)
-        options = (height, width, dtype, linear)
-        return with_batch(apply(BlockIDCT, flat, list(channels), None, None, *options), batch)
+        with jvp_primals(ctx) as (_, std, coefficients):
+            options = (ctx.height, ctx.width, ctx.dtype, True)
+            terms = []
+            if of_coefficients is not None:
+                terms.append(apply(BlockIDCT, of_coefficients, c, None, std, *options))
+            if of_mean is not None and not ctx.linear:
+                every = list(range(CHANNELS)) if of_mean.shape[0] == CHANNELS else c
+                planes = of_mean.view(1, -1, 1, 1).expand(ctx.shape[0], -1, *ctx.shape[2:])
+                terms.append(apply(BlockIDCT, planes, every, None, None, *options))
+            if of_std is not None and coefficients is not None:
+                change = coefficients * per_channel(of_std, c, coefficients)
+                terms.append(apply(BlockIDCT, change, c, None, None, *options))
+            return sum(terms[1:], terms[0]) if terms else None
 
 
 class BlockIDCTBackward(torch.autograd.Function):
@@ -254,31 +220,15 @@ class BlockIDCTBackward(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: _Context, *tangents: Tensor | None) -> Tensor | None:
         of_grad, _, of_std, _ = tangents
-        std, first = ctx.saved_tensors
-        terms = []
-        if of_grad is not None:
-            terms.append(apply(BlockIDCTBackward, of_grad, ctx.channels, std, ctx.dtype))
-        if of_std is not None and first is not None:
-            exact = accumulate(ctx.grad_dtype, ctx.dtype)
-            inner = apply(BlockIDCTBackward, first, ctx.channels, None, exact)
-            terms.append(inner * per_channel(of_std, ctx.channels, inner))
-        return sum(terms[1:], terms[0]).to(ctx.dtype) if terms else None
-
-    @staticmethod
-    def vmap(
-        info: object,
-        in_dims: Dims,
-        grad: Tensor,
-        channels: Sequence[int],
-        std: Tensor | None,
-        dtype: torch.dtype,
-    ) -> tuple[Tensor, int | None]:
-        flat, batch = flat_batch(grad, in_dims[0])
-        if std is None or in_dims[2] is None:
-            return with_batch(apply(BlockIDCTBackward, flat, channels, std, dtype), batch)
-        exact = accumulate(grad.dtype, dtype)
-        out, _ = with_batch(apply(BlockIDCTBackward, flat, channels, None, exact), batch or 1)
-        return (out * batched_statistic(std, in_dims[2], channels, out)).to(dtype), 0
+        with jvp_primals(ctx) as (std, first):
+            terms = []
+            if of_grad is not None:
+                terms.append(apply(BlockIDCTBackward, of_grad, ctx.channels, std, ctx.dtype))
+            if of_std is not None and first is not None:
+                exact = accumulate(ctx.grad_dtype, ctx.dtype)
+                inner = apply(BlockIDCTBackward, first, ctx.channels, None, exact)
+                terms.append(inner * per_channel(of_std, ctx.channels, inner))
+            return sum(terms[1:], terms[0]).to(ctx.dtype) if terms else None
 
 
 def _on_grid(blocks: Tensor, shape: torch.Size) -> Tensor:
@@ -308,5 +258,59 @@ def _backward_fake(
     return grad.new_empty((n, len(channels), *grid), dtype=dtype)
 
 
-register("block_idct", BlockIDCT, _fake)
-register("block_idct_backward", BlockIDCTBackward, _backward_fake)
+def _batched(
+    run: Operator,
+    info: object,
+    in_dims: Dims,
+    coefficients: Tensor,
+    channels: Sequence[int],
+    mean: Tensor | None,
+    std: Tensor | None,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    linear: bool = False,
+) -> tuple[Tensor, int | None]:
+    options = (height, width, dtype, linear)
+    if in_dims[2] is None and in_dims[3] is None:
+        flat, batch = flat_batch(coefficients, in_dims[0])
+        return with_batch(run(flat, channels, mean, std, *options), batch)
+    # Statistics that differ along the batch are applied outside the operator.
+    exact = accumulate(coefficients.dtype, dtype)
+    dim = in_dims[0]
+    values = coefficients.unsqueeze(0) if dim is None else coefficients.movedim(dim, 0)
+    values = values.to(exact)
+    if std is not None:
+        values = values * batched_statistic(std, in_dims[3], channels, values)
+    if mean is not None and not linear:
+        dim = in_dims[2]
+        mean = mean.unsqueeze(0) if dim is None else mean.movedim(dim, 0)  # [B, C] or [B, 192]
+        if mean.shape[1] == CHANNELS:
+            index = torch.tensor(list(channels), device=values.device)
+            zeros = values.new_zeros(*values.shape[:2], CHANNELS, *values.shape[3:])
+            values, channels = zeros.index_add(2, index, values), range(CHANNELS)
+        values = values + batched_statistic(mean, 0, channels, values)
+    flat, batch = flat_batch(values, 0)
+    options = (height, width, dtype, linear)
+    return with_batch(run(flat, list(channels), None, None, *options), batch)
+
+
+def _backward_batched(
+    run: Operator,
+    info: object,
+    in_dims: Dims,
+    grad: Tensor,
+    channels: Sequence[int],
+    std: Tensor | None,
+    dtype: torch.dtype,
+) -> tuple[Tensor, int | None]:
+    flat, batch = flat_batch(grad, in_dims[0])
+    if std is None or in_dims[2] is None:
+        return with_batch(run(flat, channels, std, dtype), batch)
+    exact = accumulate(grad.dtype, dtype)
+    out, _ = with_batch(run(flat, channels, None, exact), batch or 1)
+    return (out * batched_statistic(std, in_dims[2], channels, out)).to(dtype), 0
+
+
+register("block_idct", BlockIDCT, _fake, _batched)
+register("block_idct_backward", BlockIDCTBackward, _backward_fake, _backward_batched)

@@ -6,8 +6,10 @@ numbers and the tracing inside torch.compile all meet the same formulas.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ParamSpec, Protocol
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Concatenate, ParamSpec, Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +28,7 @@ __all__ = [
     "call",
     "flat_batch",
     "implement",
+    "jvp_primals",
     "keep",
     "per_channel",
     "register",
@@ -62,12 +65,47 @@ def keep(ctx: Context, *tensors: Tensor | None) -> None:
     ctx.set_materialize_grads(False)
 
 
-def register(name: str, function: Function, fake: Callable[P, Tensor]) -> None:
-    """Gives an operator its shapes, its derivatives and its batching rule."""
+def register(
+    name: str,
+    function: Function,
+    fake: Callable[P, Tensor],
+    batched: Callable[Concatenate[Operator, object, Dims, P], tuple[Tensor, int | None]],
+) -> None:
+    """Gives an operator its shapes, its derivatives and its batching rule.
+
+    batched gets what to call on the batch: the class under torch.func, the operator where vmap
+    meets the operator itself, as it does inside torch.compile.
+    """
     operator: Operator = getattr(torch.ops.freqops, name).default
     torch.library.register_fake(f"freqops::{name}", fake)
-    torch.library.register_vmap(f"freqops::{name}", function.vmap)
-    implement(name, "Autograd", lambda *arguments: call(function, operator, *arguments))
+    torch.library.register_vmap(f"freqops::{name}", partial(batched, operator))
+    function.vmap = partial(batched, partial(apply, function))  # type: ignore[method-assign]
+
+    def kernel(*arguments: object) -> Tensor:
+        if torch._C._are_functorch_transforms_active():
+            raise NotImplementedError(
+                f"torch.ops.freqops.{name}: torch.func.grad, vjp, jvp and their like need the "
+                "public functions of freqops, outside torch.compile"
+            )
+        return call(function, operator, *arguments)
+
+    implement(name, "Autograd", kernel)
+
+
+@contextlib.contextmanager
+def jvp_primals(ctx: Context) -> Iterator[tuple[Tensor | None, ...]]:
+    """The saved tensors as a jvp must see them, without the tangents that it is about to use.
+
+    PyTorch calls a jvp with forward mode switched off. Under torch.func.jvp of torch.func.jvp that
+    would silently drop the outer tangents, so it is switched on again.
+    """
+    with forward_ad._set_fwd_grad_enabled(True):
+        yield tuple(t if t is None else _primal(t) for t in ctx.saved_tensors)
+
+
+def _primal(dual: Tensor) -> Tensor:
+    primal: Tensor = forward_ad.unpack_dual(dual).primal  # type: ignore[no-untyped-call]
+    return primal
 
 
 def implement(name: str, key: str, kernel: Callable[P, Tensor]) -> None:
