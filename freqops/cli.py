@@ -14,13 +14,6 @@ from freqops.channels import ChannelSelection
 
 __all__ = ["main"]
 
-PREPROCESS: dict[str, tuple[int | None, int | None]] = {
-    "none": (None, None),
-    "resnet50": (512, 448),
-    "mobilenet_v2": (1024, 896),
-}
-"""Short side after the resize and side of the crop, for the paper's networks."""
-
 DEMO_PICTURES = 12
 """Rows for which the page of the demo has room."""
 
@@ -31,8 +24,8 @@ TRANSFORM_EXAMPLES = """\
 examples:
   freqops transform photographs/ -o coefficients/
       24 channels of every picture below photographs/, one .safetensors each
-  freqops transform ImageNet/val -o dct/ --preprocess resnet50 --statistics photographs
-      what the paper's ResNet-50 takes: 24 x 56 x 56 numbers, normalised
+  freqops transform ImageNet/val -o dct/ --preprocess resnet50 --chroma dctnet --statistics FILE
+      the paper's input to ResNet-50: 24 x 56 x 56 numbers, normalised
   freqops transform cat.jpg -o . --channels 0,1,8,64,128 --format npy
       five channels, as cat.jpg.npy with cat.jpg.json beside it
 
@@ -106,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(
             "transform",
             help=text,
-            description=f"Turns {text}.",
+            description="Turns picture files into files of frequency channels.",
             epilog=TRANSFORM_EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -125,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _transform_options(parser: argparse.ArgumentParser) -> None:
+    from freqops.data import SIZES
     from freqops.files import DTYPES, FORMATS
 
     add = parser.add_argument
@@ -143,12 +137,23 @@ def _transform_options(parser: argparse.ArgumentParser) -> None:
         metavar="none|photographs|FILE",
         help="normalise with these means and standard deviations (default: none)",
     )
-    add("--chroma", choices=("4:4:4", "4:2:0", "dctnet"), default="4:4:4", help="default: 4:4:4")
-    add("--rounding", choices=("none", "jpeg"), default="none", help="default: none")
+    add(
+        "--chroma",
+        choices=("4:4:4", "4:2:0", "dctnet"),
+        default="4:4:4",
+        help="colour as it is, averaged over 2x2 pixels as in JPEG files, or smoothed as in the "
+        "paper's released code (default: 4:4:4)",
+    )
+    add(
+        "--rounding",
+        choices=("none", "jpeg"),
+        default="none",
+        help="jpeg: to integers before and after the DCT (default: none)",
+    )
     add("--dtype", choices=tuple(DTYPES), default="float32", help="default: float32")
     add(
         "--preprocess",
-        choices=tuple(PREPROCESS),
+        choices=("none", *SIZES),
         default="none",
         help="the paper's resize and crop: resnet50 512, 448; mobilenet_v2 1024, 896",
     )
@@ -213,6 +218,7 @@ def _selection(text: str) -> ChannelSelection:
 
 
 def _transform(options: argparse.Namespace) -> int:
+    from freqops.data import SIZES
     from freqops.files import Settings
     from freqops.statistics import ChannelStatistics
     from freqops.transform import Job, plan, run
@@ -221,13 +227,20 @@ def _transform(options: argparse.Namespace) -> int:
     need("freqops transform", "transform", *packages)
     if options.format == "npy" and options.dtype == "bfloat16":
         raise ValueError("--dtype must not be bfloat16 with --format npy, which cannot hold it")
-    resize, crop = PREPROCESS[options.preprocess]
+    resize, crop = (None, None) if options.preprocess == "none" else SIZES[options.preprocess]
     mean = std = None
     if options.statistics != "none":
         if options.statistics == "photographs":
             statistics = ChannelStatistics.photographs()
         elif Path(options.statistics).is_file():
             statistics = ChannelStatistics.load(options.statistics)
+            measured = (statistics.chroma, statistics.rounding)
+            if None not in measured and measured != (options.chroma, options.rounding):
+                _complain(
+                    f"note: {options.statistics} was measured with chroma {measured[0]} and "
+                    f"rounding {measured[1]}, and is used for {options.chroma} and "
+                    f"{options.rounding}"
+                )
         else:
             raise ValueError(
                 "--statistics must be none, photographs, or the file of saved statistics, "

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     Picture: TypeAlias = Tensor | Image.Image | NDArray[np.uint8] | str | os.PathLike[str]
 
-__all__ = ["ToTensor", "preprocess", "read_image", "to_rgb", "to_tensor"]
+__all__ = ["SIZES", "ToTensor", "preprocess", "read_image", "to_rgb", "to_tensor"]
 
 # (short side after the resize, side of the crop): coefficient grids of 56 x 56 and 112 x 112.
-_SIZES = {"resnet50": (512, 448), "mobilenet_v2": (1024, 896)}
+SIZES = {"resnet50": (512, 448), "mobilenet_v2": (1024, 896)}
 
 # The last dimension of an array: none for grey, RGB, RGB with alpha.
 _DEPTHS = ((), (3,), (4,))
@@ -196,8 +196,8 @@ def preprocess(network: str, train: bool = False) -> nn.Module:
         raise TypeError(
             f"network must be a string, got {network!r} of type {type(network).__name__}"
         )
-    if network not in _SIZES:
-        names = " or ".join(map(repr, _SIZES))
+    if network not in SIZES:
+        names = " or ".join(map(repr, SIZES))
         raise ValueError(f"network must be {names}, got {network!r}")
     try:
         from torchvision.transforms import v2
@@ -210,7 +210,7 @@ def preprocess(network: str, train: bool = False) -> nn.Module:
             f"preprocess needs torchvision, and a torchvision made for torch {torch.__version__}: "
             f"{error}"
         ) from error
-    short, crop = _SIZES[network]
+    short, crop = SIZES[network]
     bilinear = v2.InterpolationMode.BILINEAR
     steps: list[nn.Module] = [
         v2.Resize(short, interpolation=bilinear, antialias=False),

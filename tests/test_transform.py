@@ -325,6 +325,18 @@ def test_wrong_arguments_are_one_sentence_and_exit_code_2(
     assert not (tmp_path / "out").exists()
 
 
+def test_statistics_measured_otherwise_are_used_with_a_note(tmp_path, capsys):
+    source = save(tmp_path / "a.png")
+    picture = torch.from_numpy(pixels()).permute(2, 0, 1)
+    path = tmp_path / "statistics.json"
+    ChannelStatistics.from_images([picture], chroma="4:2:0").save(path)
+    arguments = [source, "-o", tmp_path, "--statistics", path, "--overwrite"]
+    assert transform(*arguments, "--chroma", "4:2:0") == 0
+    assert capsys.readouterr().err == ""
+    assert transform(*arguments) == 0
+    assert "was measured with chroma 4:2:0 and rounding none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "want"),
     [
