@@ -193,6 +193,14 @@ def test_training_crops_and_flips() -> None:
 
 
 @pytest.mark.usefixtures("vision")
+def test_training_does_not_antialias() -> None:
+    """Uniform noise has a std of 74; bilinear interpolation leaves 2/3 of it whatever the scale."""
+    torch.manual_seed(1)
+    crop = preprocess("resnet50", train=True)(to_tensor(noise(3000, 3000)))
+    assert 40 < crop.double().std() < 60
+
+
+@pytest.mark.usefixtures("vision")
 def test_evaluation_draws_nothing() -> None:
     picture = to_tensor(noise(300, 400))
     state = torch.get_rng_state()
@@ -351,6 +359,20 @@ def test_truncated_files_are_named(tmp_path: Path, suffix: str, share: float) ->
     with pytest.raises(ValueError, match="path must name a readable picture, got ") as caught:
         read_image(path)
     assert repr(str(path)) in str(caught.value)
+
+
+def test_want_of_memory_is_not_the_files_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "picture.png"
+    Image.fromarray(noise(4, 4)).save(path)
+
+    def exhausted(picture: object) -> Tensor:
+        raise MemoryError
+
+    monkeypatch.setattr(freqops.data, "to_rgb", exhausted)
+    with pytest.raises(MemoryError):
+        read_image(path)
 
 
 def test_other_files_are_named(tmp_path: Path) -> None:
