@@ -8,12 +8,13 @@ zigzag).
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import operator
 import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
+
+from freqops import _storage
 
 if TYPE_CHECKING:
     import torch
@@ -374,9 +375,7 @@ class ChannelSelection:
             >>> ChannelSelection.load(path) == ChannelSelection.square(24)
             True
         """
-        content = {"format": _FORMAT, "version": _VERSION, "indices": list(self.indices)}
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(json.dumps(content) + "\n")
+        _storage.write(path, "ChannelSelection", {"indices": list(self.indices)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ChannelSelection:
@@ -392,26 +391,11 @@ class ChannelSelection:
             OSError: the file cannot be read.
             ValueError: the file holds no selection, or one of a version unknown here.
         """
-        try:
-            with open(path, encoding="utf-8") as file:
-                content: object = json.load(file)
-            if not isinstance(content, dict) or content.get("format") != _FORMAT:
-                raise ValueError(f'"format" is not "{_FORMAT}"')
-            if content.get("version") != _VERSION:
-                raise ValueError(f'"version" is {content.get("version")!r}, known is {_VERSION}')
+        with _storage.reading(path, "ChannelSelection") as content:
             indices = content.get("indices")
             if not isinstance(indices, list):
                 raise TypeError(f'"indices" is {indices!r}, not a list')
             return cls(indices)
-        except (ValueError, TypeError) as error:  # JSON's and UTF-8's own errors are ValueErrors
-            raise ValueError(
-                f"path must name a channel selection saved by freqops, "
-                f"got {os.fspath(path)!r}: {error}"
-            ) from error
-
-
-_FORMAT = "freqops.ChannelSelection"
-_VERSION = 1
 
 
 def _probability(value: object, name: str) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, SupportsIndex
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from freqops import _storage
 from freqops._sums import Sums
 from freqops.channels import CHANNELS, ChannelSelection
 from freqops.data import to_tensor
@@ -30,8 +30,7 @@ _ESTIMATORS = ("coefficients", "image_means")
 # pictures; u = 4 or v = 4 of averaged chroma) holds nothing but rounding, and is not scaled up.
 _CONSTANT = 1e-3
 
-_FORMAT = "freqops.ChannelStatistics"
-_VERSION = 1
+_KIND = "ChannelStatistics"
 
 
 class ChannelStatistics:
@@ -140,7 +139,7 @@ class ChannelStatistics:
             0
         """
         file = importlib.resources.files("freqops").joinpath("photographs.json")
-        return cls._parse(file.read_text(encoding="utf-8"))
+        return cls._restored(_storage.parse(file.read_text(encoding="utf-8"), _KIND))
 
     @property
     def mean(self) -> Tensor:
@@ -237,8 +236,7 @@ class ChannelStatistics:
             >>> ChannelStatistics.load(path) == ChannelStatistics.photographs()
             True
         """
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(json.dumps(self._content()) + "\n")
+        _storage.write(path, _KIND, self._content())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ChannelStatistics:
@@ -254,14 +252,8 @@ class ChannelStatistics:
             OSError: the file cannot be read.
             ValueError: the file holds no statistics, or some of a version unknown here.
         """
-        try:
-            with open(path, encoding="utf-8") as file:
-                return cls._parse(file.read())
-        except (ValueError, TypeError) as error:  # JSON's and UTF-8's own errors are ValueErrors
-            raise ValueError(
-                "path must name channel statistics saved by freqops, "
-                f"got {os.fspath(path)!r}: {error}"
-            ) from error
+        with _storage.reading(path, _KIND) as content:
+            return cls._restored(content)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ChannelStatistics):
@@ -281,8 +273,6 @@ class ChannelStatistics:
     def _content(self) -> dict[str, object]:
         sums = self._sums
         return {
-            "format": _FORMAT,
-            "version": _VERSION,
             "estimator": self.estimator,
             "chroma": self.chroma,
             "rounding": self.rounding,
@@ -293,12 +283,7 @@ class ChannelStatistics:
         }
 
     @classmethod
-    def _parse(cls, text: str) -> ChannelStatistics:
-        content: object = json.loads(text)
-        if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            raise ValueError(f'"format" is not "{_FORMAT}"')
-        if content.get("version") != _VERSION:
-            raise ValueError(f'"version" is {content.get("version")!r}, known is {_VERSION}')
+    def _restored(cls, content: dict[str, object]) -> ChannelStatistics:
         result = cls(_numbers(content, "mean"), _numbers(content, "std"))
         count = content.get("count")
         if type(count) is not int or count < 0:

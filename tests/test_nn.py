@@ -145,6 +145,17 @@ def test_statistics_move_with_the_module() -> None:
     assert torch.equal(empty(images), FrequencyTransform(24, STATISTICS)(images))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu() -> None:
+    images = pictures(2, 3, 19, 26)
+    want = FrequencyTransform(24, STATISTICS)(images)
+    transform = FrequencyTransform(24, STATISTICS).cuda().half()
+    got = transform(images.cuda())
+    assert got.device.type == "cuda"
+    assert close(got.cpu(), want, STATISTICS.select(24)[1].view(-1, 1, 1))
+
+
 def test_made_under_another_default_device_or_dtype() -> None:
     images = pictures(1, 3, 16, 16)
     want = FrequencyTransform(24, ChannelStatistics.photographs())(images)
@@ -300,6 +311,8 @@ def crop(picture: Tensor) -> Tensor:
     return picture[:, :32, :32]
 
 
+# Python 3.12 warns of every fork of a process with threads; this is the test that it works here.
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_in_workers_of_a_data_loader(start: str) -> None:
     transform = FrequencyTransform(24, STATISTICS)
@@ -320,6 +333,7 @@ class Crop(nn.Module):
         return crop(picture)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_last_step_of_a_torchvision_pipeline_in_workers() -> None:
     try:
         from torchvision import tv_tensors

@@ -153,6 +153,14 @@ def test_every_form_of_a_picture(tmp_path: Path) -> None:
     assert ChannelStatistics.from_images(torch.stack([pixels] * 2)).count == 2 * want.count
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_pictures_on_a_gpu() -> None:
+    got = ChannelStatistics.from_images(image.cuda() for image in pictures())
+    assert same(got, ChannelStatistics.from_images(pictures()))
+    assert got.mean.device.type == "cpu"
+
+
 def test_no_pictures_in_a_batch_count_for_nothing() -> None:
     empty = torch.zeros(0, 3, 8, 8, dtype=torch.uint8)
     got = ChannelStatistics.from_images([empty, *pictures(), empty])
