@@ -73,8 +73,7 @@ void synthesise_smoothed(SynthesisParams<acc> params, const Tensor& like,
       kDouble ? ScalarType::Double : ScalarType::Float);
   adjoint.planes = static_cast<const acc*>(planes.const_data_ptr());
 
-  constexpr double kIdentity[3][3] = {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}};
-  params.matrix = color_matrix<acc>(kIdentity, 1);
+  params.planes_only = true;
   params.chroma = Chroma::k444;
   params.edge = Edge::kZero;
   params.height = adjoint.padded_height;

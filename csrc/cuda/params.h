@@ -80,8 +80,9 @@ struct SynthesisParams {
   acc shift;                     // added to R, G and B
   acc dct_scale[kCoefficients];  // of the transposed DCT's inputs, v * 8 + u
   Chroma chroma;                 // k444 or k420
-  Edge edge;       // kReplicate: pixels beyond the edge are added to the last one; kZero: cropped
-  bool times_std;  // c * std + mean, else c / std
+  Edge edge;         // kReplicate: pixels beyond the edge are added to the last one; kZero: cropped
+  bool times_std;    // c * std + mean, else c / std
+  bool planes_only;  // the result is Y, Cb, Cr as they are: no matrix, which would spread NaN
 };
 
 // The transpose of [1 6 1] / 8 smoothing, replicated edges and the 3x3 matrix.

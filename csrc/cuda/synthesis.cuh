@@ -133,8 +133,9 @@ __global__ void __launch_bounds__(kThreads<acc>)
 #pragma unroll
     for (int c = 0; c < kComponents; ++c) {
       const auto& m = p.matrix.m[c];
-      const acc value =
+      const acc mixed =
           m[0] * pixels[0][r] + (m[1] * pixels[1][r] + (m[2] * pixels[2][r] + p.shift));
+      const acc value = p.planes_only ? pixels[c][r] : mixed;
       store<result_t>(p.result, p.result_type, at_result + c * area + int64_t(r) * p.width, value);
     }
   }
