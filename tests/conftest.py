@@ -10,6 +10,9 @@ from support import EMULATED, Backend
 
 import freqops.ops  # noqa: F401  loads the libraries
 
+# Test tensors are small: a second thread only waits. Tests of threading set their own number.
+torch.set_num_threads(1)
+
 CPU = ["cpu-avx512", "cpu-avx2", "cpu-portable"]
 BACKENDS = [*CPU, "cuda-emulated", pytest.param("cuda", marks=pytest.mark.gpu)]
 

@@ -282,15 +282,17 @@ def test_backward_each_extent(backend: Backend, v: int) -> None:
 
 @pytest.mark.parametrize("chroma", CHROMA)
 def test_backward_nonfinite_gradients_stay_in_their_block(backend: Backend, chroma: str) -> None:
+    """In dctnet chroma the blocks around may see them."""
     grad = noise(1, 192, 3, 19)
-    grad[0, 0, 1, 4] = math.nan  # Y: never smoothed
+    grad[0, 80, 1, 4] = math.nan
     out = backend.ops.block_dct_backward(
         on(backend, grad), list(range(CHANNELS)), None, chroma, 24, 152, torch.float32
     )
-    bad = out.cpu().isnan().any(1).view(3, 8, 19, 8)
-    hit = torch.zeros(3, 19, dtype=torch.bool)
-    hit[1, 4] = True
-    assert torch.equal(bad.any(3).any(1), hit)
+    bad = out.cpu().isnan().any(1).view(3, 8, 19, 8).any(3).any(1)
+    assert bad[1, 4]
+    bad[:, 3:6] &= chroma != "dctnet"
+    bad[1, 4] = False
+    assert not bad.any()
 
 
 # --- block_idct, block_idct_backward --------------------------------------------------------------

@@ -37,7 +37,12 @@ __attribute__((noinline)) void planes_at(const Analysis<acc>& p, const Tile& til
       colours[c][lane] = picture[c * in.stride_c + row * in.stride_h + column * in.stride_w];
     if (++bx == p.grid_w) bx = 0, ++by;
   }
-  mix(p, load<acc>(colours[0]), load<acc>(colours[1]), load<acc>(colours[2]), out);
+  const Vec<acc> r = load<acc>(colours[0]), g = load<acc>(colours[1]), b = load<acc>(colours[2]);
+  const Mix<acc> mix(p);
+  if (p.jpeg)
+    mix.template apply<true>(r, g, b, out);
+  else
+    mix.template apply<false>(r, g, b, out);
 }
 
 // [1 6 1] / 8 in both directions; the frame of one pixel around each block comes from the picture.

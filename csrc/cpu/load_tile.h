@@ -81,24 +81,37 @@ FREQOPS_INLINE void rows_in_place(const Analysis<acc>& p, const Tile& tile, Rows
                         smaller(tile.by * kBlock + y, in.height - 1) * in.stride_h;
 }
 
-// Y, Cb, Cr of one pixel in every block.
+// Y, Cb, Cr of one pixel in every block. The matrix is copied: what is stored to the planes could
+// otherwise be a part of it.
 template <class acc>
-FREQOPS_INLINE void mix(const Analysis<acc>& p, Vec<acc> r, Vec<acc> g, Vec<acc> b,
-                        Vec<acc> (&out)[kComponents]) {
-  const auto& m = p.matrix;
-  if (p.jpeg) r *= p.white, g *= p.white, b *= p.white;
-  out[0] = m[0][0] * r + (m[0][1] * g + (m[0][2] * b + p.shift));
-  out[1] = m[1][0] * r + (m[1][1] * g + m[1][2] * b);
-  out[2] = m[2][0] * r + (m[2][1] * g + m[2][2] * b);
-  if (p.jpeg)
-    for (auto& plane : out) plane = round_even<acc>(plane);
-}
+struct Mix {
+  Vec<acc> m[3][3];
+  Vec<acc> shift;
+  acc white;
 
-template <class acc, class T>
-FREQOPS_INLINE void row_to_planes(const Analysis<acc>& p, const Rows<T>& rows, bool interleaved,
-                                  int y, Planes<acc>& planes) {
+  explicit Mix(const Analysis<acc>& p) : shift(Vec<acc>{} + p.shift), white(p.white) {
+    for (int k = 0; k < 3; ++k)
+      for (int c = 0; c < 3; ++c) m[k][c] = Vec<acc>{} + p.matrix[k][c];
+  }
+
+  template <bool jpeg>
+  FREQOPS_INLINE void apply(Vec<acc> r, Vec<acc> g, Vec<acc> b,
+                            Vec<acc> (&out)[kComponents]) const {
+    if (jpeg) r *= white, g *= white, b *= white;
+    out[0] = m[0][0] * r + (m[0][1] * g + (m[0][2] * b + shift));
+    out[1] = m[1][0] * r + (m[1][1] * g + m[1][2] * b);
+    out[2] = m[2][0] * r + (m[2][1] * g + m[2][2] * b);
+    if (jpeg)
+      for (auto& plane : out) plane = round_even<acc>(plane);
+  }
+};
+
+// Row y of the tile: planes[component][y * 8 + x] for all x.
+template <bool jpeg, bool interleaved, class acc, class T>
+FREQOPS_INLINE void row_to_planes(const Mix<acc>& mix, const Rows<T>& rows, int y,
+                                  Planes<acc>& planes) {
   constexpr int N = kLanes<acc>;
-  Vec<acc> colours[kComponents][kBlock];
+  Vec<acc> out[kComponents];
   if constexpr (std::is_same_v<T, uint8_t>) {
     // A byte moves in a register of 64, a float in one of 16: transposed before it is widened.
     alignas(64) uint8_t bytes[kComponents * kBlock * N];
@@ -108,36 +121,51 @@ FREQOPS_INLINE void row_to_planes(const Analysis<acc>& p, const Rows<T>& rows, b
       for (int c = 0; c < kComponents; ++c)
         bytes_to_lanes<kBlock, N>(rows.rows[c][y], bytes + c * kBlock * N);
     }
-    const int step_c = interleaved ? N : kBlock * N;
-    const int step_x = interleaved ? kComponents * N : N;
-    for (int x = 0; x < kBlock; ++x)
-      for (int c = 0; c < kComponents; ++c)
-        colours[c][x] = load<acc>(bytes + c * step_c + x * step_x);
+    constexpr int step_c = interleaved ? N : kBlock * N;
+    constexpr int step_x = interleaved ? kComponents * N : N;
+    for (int x = 0; x < kBlock; ++x) {
+      const uint8_t* at = bytes + x * step_x;
+      mix.template apply<jpeg>(load<acc>(at), load<acc>(at + step_c), load<acc>(at + 2 * step_c),
+                               out);
+      for (int k = 0; k < kComponents; ++k) planes[k][y * kBlock + x] = out[k];
+    }
   } else {
+    Vec<acc> colours[kComponents][kBlock];
     for (int c = 0; c < kComponents; ++c) {
       for (int i = 0; i < kBlock; ++i) colours[c][i] = load<acc>(rows.rows[c][y] + i * N);
       rows_to_lanes(colours[c]);
     }
+    for (int x = 0; x < kBlock; ++x) {
+      mix.template apply<jpeg>(colours[0][x], colours[1][x], colours[2][x], out);
+      for (int k = 0; k < kComponents; ++k) planes[k][y * kBlock + x] = out[k];
+    }
   }
-  for (int x = 0; x < kBlock; ++x) {
-    Vec<acc> out[kComponents];
-    mix(p, colours[0][x], colours[1][x], colours[2][x], out);
-    for (int k = 0; k < kComponents; ++k) planes[k][y * kBlock + x] = out[k];
-  }
+}
+
+template <bool jpeg, bool interleaved, class acc, class T>
+__attribute__((noinline)) void rows_to_planes(const Analysis<acc>& p, const Rows<T>& rows,
+                                              Planes<acc>& planes) {
+  const Mix<acc> mix(p);
+  for (int y = 0; y < kBlock; ++y) row_to_planes<jpeg, interleaved>(mix, rows, y, planes);
 }
 
 template <class acc, class T>
 void load_planes(const Analysis<acc>& p, const Tile& tile, Planes<acc>& planes) {
   alignas(64) T staged[kComponents * kCoefficients * kLanes<acc>];
   Rows<T> rows;
-  const bool interleaved =
-      std::is_same_v<T, uint8_t> && p.in.stride_w == kComponents && p.in.stride_c == 1;
-  const bool plain = is_plain(p, tile) && (interleaved || p.in.stride_w == 1);
-  if (plain)
+  if constexpr (std::is_same_v<T, uint8_t>) {
+    if (p.in.stride_w == kComponents && p.in.stride_c == 1 && is_plain(p, tile)) {
+      rows_in_place(p, tile, &rows);
+      if (p.jpeg) return rows_to_planes<true, true>(p, rows, planes);
+      return rows_to_planes<false, true>(p, rows, planes);
+    }
+  }
+  if (p.in.stride_w == 1 && is_plain(p, tile))
     rows_in_place(p, tile, &rows);
   else
     stage(p, tile, staged, &rows);
-  for (int y = 0; y < kBlock; ++y) row_to_planes(p, rows, plain && interleaved, y, planes);
+  if (p.jpeg) return rows_to_planes<true, false>(p, rows, planes);
+  return rows_to_planes<false, false>(p, rows, planes);
 }
 
 }  // namespace

@@ -1,0 +1,133 @@
+"""What the operators refuse, and what they say. The public functions check more, and earlier."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from support import Backend
+
+F32 = torch.float32
+
+
+def images(**changes: Any) -> Callable[[Backend], object]:
+    """block_dct on an 8x8 picture with some arguments changed."""
+
+    def call(backend: Backend) -> object:
+        arguments: dict[str, Any] = {
+            "images": torch.zeros(1, 3, 8, 8),
+            "channels": [0, 1],
+            "mean": None,
+            "std": None,
+            "chroma": "4:4:4",
+            "rounding": "none",
+            "dtype": F32,
+        }
+        return backend.ops.block_dct(*(arguments | changes).values())
+
+    return call
+
+
+def gradient(grad: torch.Tensor, *arguments: Any) -> Callable[[Backend], object]:
+    return lambda backend: backend.ops.block_dct_backward(grad, *arguments)
+
+
+def coefficients(values: torch.Tensor, *arguments: Any) -> Callable[[Backend], object]:
+    return lambda backend: backend.ops.block_idct(values, *arguments)
+
+
+def zeros(*shape: int, dtype: torch.dtype = F32) -> torch.Tensor:
+    return torch.zeros(shape, dtype=dtype)
+
+
+G = zeros(1, 2, 3, 4)
+
+REFUSED: list[tuple[Callable[[Backend], object], str]] = [
+    (images(images=zeros(3, 8, 8)), "block_dct: images must be [N, 3, H, W], got [3, 8, 8]"),
+    (images(images=zeros(2, 4, 8, 8)), "block_dct: images must be [N, 3, H, W], got [2, 4, 8, 8]"),
+    (images(images=zeros(1, 3, 0, 8)), "images must have at least one pixel, got [1, 3, 0, 8]"),
+    (
+        images(images=zeros(1, 3, 8, 8, dtype=torch.int32)),
+        "images must be uint8, float16, bfloat16, float32 or float64, got Int",
+    ),
+    (images(channels=[]), "channels must have 1 to 192 entries, got 0"),
+    (images(channels=[0] * 193), "channels must have 1 to 192 entries, got 193"),
+    (images(channels=[0, 192]), "channels must lie in [0, 192), got 192"),
+    (images(channels=[-1]), "channels must lie in [0, 192), got -1"),
+    (images(mean=zeros(3)), "block_dct: mean must be [2] or [192], got [3]"),
+    (images(std=zeros(2, 1)), "block_dct: std must be [2] or [192], got [2, 1]"),
+    (images(std=zeros(2).half()), "std must be float32 or float64, got Half"),
+    (images(chroma="4:2:2"), 'chroma must be "4:4:4", "4:2:0" or "dctnet", got "4:2:2"'),
+    (images(chroma=""), 'chroma must be "4:4:4", "4:2:0" or "dctnet", got ""'),
+    (images(rounding="up"), 'rounding must be "none" or "jpeg", got "up"'),
+    (
+        images(dtype=torch.uint8),
+        "dtype must be float16, bfloat16, float32 or float64, got Byte",
+    ),
+    (
+        gradient(G, [0], None, "4:4:4", 24, 32, F32),
+        "block_dct_backward: grad must be [N, 1, H, W] for 1 channels, got [1, 2, 3, 4]",
+    ),
+    (
+        gradient(zeros(1, 2, 0, 4), [0, 1], None, "4:4:4", 24, 32, F32),
+        "grad must have at least one block, got [1, 2, 0, 4]",
+    ),
+    (
+        gradient(G, [0, 1], None, "4:4:4", 25, 32, F32),
+        "height and width must fit the blocks of [1, 2, 3, 4], got 25 x 32",
+    ),
+    (
+        gradient(G, [0, 1], None, "4:4:4", 24, 24, F32),
+        "height and width must fit the blocks of [1, 2, 3, 4], got 24 x 24",
+    ),
+    (
+        gradient(G.byte(), [0, 1], None, "4:4:4", 24, 32, F32),
+        "grad must be float16, bfloat16, float32 or float64, got Byte",
+    ),
+    (gradient(G, [0, 1], zeros(1), "4:4:4", 24, 32, F32), "std must be [2] or [192], got [1]"),
+    (gradient(G, [0, 200], None, "4:4:4", 24, 32, F32), "must lie in [0, 192), got 200"),
+    (gradient(G, [0, 1], None, "444", 24, 32, F32), 'or "dctnet", got "444"'),
+    (
+        coefficients(G, [5, 5], None, None, 24, 32, F32),
+        "block_idct: channels must be distinct, got 5 twice",
+    ),
+    (
+        coefficients(G, [0, 1], None, None, 24, 33, F32),
+        "height and width must lie within the blocks of [1, 2, 3, 4], got 24 x 33",
+    ),
+    (
+        coefficients(G, [0, 1], None, None, 0, 32, F32),
+        "height and width must lie within the blocks of [1, 2, 3, 4], got 0 x 32",
+    ),
+    (
+        coefficients(zeros(2, 3, 4), [0, 1], None, None, 24, 32, F32),
+        "coefficients must be [N, 2, H, W] for 2 channels, got [2, 3, 4]",
+    ),
+    (coefficients(G, [0, 1], zeros(4), None, 24, 32, F32), "mean must be [2] or [192], got [4]"),
+    (
+        coefficients(G, [0, 1], None, None, 24, 32, torch.int64),
+        "dtype must be uint8, float16, bfloat16, float32 or float64, got Long",
+    ),
+    (
+        lambda backend: backend.ops.block_idct_backward(zeros(1, 1, 8, 8), [0], None, F32),
+        "block_idct_backward: grad must be [N, 3, H, W], got [1, 1, 8, 8]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_refused(backend: Backend, call: Callable[[Backend], object], message: str) -> None:
+    if backend.device != "cpu":
+        pytest.skip("the checks are the same ones, on CPU tensors elsewhere")
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        call(backend)
+
+
+def test_unknown_instruction_set() -> None:
+    before = torch.ops.freqops.cpu_isa()
+    with pytest.raises(RuntimeError, match='set_cpu_isa: isa must be one of "portable".* got "x"'):
+        torch.ops.freqops.set_cpu_isa("x")
+    assert torch.ops.freqops.cpu_isa() == before
