@@ -105,9 +105,8 @@ inline void check_statistic(const char* op, const char* argument, const std::opt
   const auto count = static_cast<int64_t>(channels.size());
   STD_TORCH_CHECK(t->dim() == 1 && (t->size(0) == count || t->size(0) == kChannels), op, ": ",
                   argument, " must be [", count, "] or [192], got ", shape_str(*t));
-  STD_TORCH_CHECK(
-      t->scalar_type() == ScalarType::Float || t->scalar_type() == ScalarType::Double, op, ": ",
-      argument, " must be float32 or float64, got ", t->scalar_type());
+  STD_TORCH_CHECK(t->scalar_type() == ScalarType::Float || t->scalar_type() == ScalarType::Double,
+                  op, ": ", argument, " must be float32 or float64, got ", t->scalar_type());
   STD_TORCH_CHECK(t->device() == where.device(), op, ": ", argument,
                   " must be on the device of the other tensors");
 }
@@ -124,15 +123,15 @@ inline void check_covers(const char* op, int64_t height, int64_t width, const Te
 
 // A picture of height x width can be cut from the blocks.
 inline void check_within(const char* op, int64_t height, int64_t width, const Tensor& t) {
-  STD_TORCH_CHECK(height >= 1 && height <= kBlock * t.size(2) && width >= 1 &&
-                      width <= kBlock * t.size(3),
-                  op, ": height and width must lie within the blocks of ", shape_str(t), ", got ",
-                  height, " x ", width);
+  STD_TORCH_CHECK(
+      height >= 1 && height <= kBlock * t.size(2) && width >= 1 && width <= kBlock * t.size(3), op,
+      ": height and width must lie within the blocks of ", shape_str(t), ", got ", height, " x ",
+      width);
 }
 
 inline View view(const Tensor& t, Type type, void* data) {
-  return {data,        type,        t.size(0),   t.size(1),   t.size(2),
-          t.size(3),   t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
+  return {data,      type,        t.size(0),   t.size(1),   t.size(2),
+          t.size(3), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
 }
 
 inline View input_view(const Tensor& t, Type type) {

@@ -18,15 +18,16 @@
 //   block_idct_backward  the transpose of block_idct(..., linear=True)
 #pragma once
 
-#define FREQOPS_DEFINE_SCHEMAS(m)                                                                 \
-  m.def(                                                                                          \
-      "block_dct(Tensor images, int[] channels, Tensor? mean, Tensor? std, str chroma, "          \
-      "str rounding, ScalarType dtype, bool channels_last=False, bool linear=False) -> Tensor");  \
-  m.def(                                                                                          \
-      "block_dct_backward(Tensor grad, int[] channels, Tensor? std, str chroma, SymInt height, "  \
-      "SymInt width, ScalarType dtype) -> Tensor");                                               \
-  m.def(                                                                                          \
-      "block_idct(Tensor coefficients, int[] channels, Tensor? mean, Tensor? std, "               \
-      "SymInt height, SymInt width, ScalarType dtype, bool linear=False) -> Tensor");             \
-  m.def(                                                                                          \
-      "block_idct_backward(Tensor grad, int[] channels, Tensor? std, ScalarType dtype) -> Tensor");
+#define FREQOPS_DEFINE_SCHEMAS(m)                                                                \
+  m.def(                                                                                         \
+      "block_dct(Tensor images, int[] channels, Tensor? mean, Tensor? std, str chroma, "         \
+      "str rounding, ScalarType dtype, bool channels_last=False, bool linear=False) -> Tensor"); \
+  m.def(                                                                                         \
+      "block_dct_backward(Tensor grad, int[] channels, Tensor? std, str chroma, SymInt height, " \
+      "SymInt width, ScalarType dtype) -> Tensor");                                              \
+  m.def(                                                                                         \
+      "block_idct(Tensor coefficients, int[] channels, Tensor? mean, Tensor? std, "              \
+      "SymInt height, SymInt width, ScalarType dtype, bool linear=False) -> Tensor");            \
+  m.def(                                                                                         \
+      "block_idct_backward(Tensor grad, int[] channels, Tensor? std, ScalarType dtype) -> "      \
+      "Tensor");

@@ -45,7 +45,8 @@ __attribute__((noinline)) void vertical(Vec<acc> (&plane)[kCoefficients]) {
 
 // The horizontal DCT of one row, its first `kept` outputs straight to the channels that want them.
 template <int kept, class acc, class Out>
-__attribute__((noinline)) void horizontal(const Analysis<acc>& p, int first, const Vec<acc>* row, const Out& out) {
+__attribute__((noinline)) void horizontal(const Analysis<acc>& p, int first, const Vec<acc>* row,
+                                          const Out& out) {
   Vec<acc> x[kBlock];
   for (int u = 0; u < kBlock; ++u) x[u] = row[u];
   dct8<acc>(x);
@@ -89,7 +90,8 @@ void transform(const Analysis<acc>& p, Planes<acc>& planes, const Out& out) {
 }
 
 template <class acc, class T>
-__attribute__((noinline)) void load_tile(const Analysis<acc>& p, const Tile& tile, Planes<acc>& planes) {
+__attribute__((noinline)) void load_tile(const Analysis<acc>& p, const Tile& tile,
+                                         Planes<acc>& planes) {
   load_planes<acc, T>(p, tile, planes);
   smooth<acc, T>(p, tile, planes);
 }

@@ -20,10 +20,9 @@ Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,
 
   const int64_t sizes[] = {images.size(0), int64_t(channels.size()), blocks(images.size(2)),
                            blocks(images.size(3))};
-  Tensor out = torch::stable::empty(
-      {sizes, 4}, dtype, std::nullopt, images.device(), std::nullopt,
-      channels_last ? torch::headeronly::MemoryFormat::ChannelsLast
-                    : torch::headeronly::MemoryFormat::Contiguous);
+  Tensor out = torch::stable::empty({sizes, 4}, dtype, std::nullopt, images.device(), std::nullopt,
+                                    channels_last ? torch::headeronly::MemoryFormat::ChannelsLast
+                                                  : torch::headeronly::MemoryFormat::Contiguous);
   if (images.size(0) == 0) return out;
 
   const View in_view = input_view(images, type), out_view = output_view(out, out_type);

@@ -23,7 +23,7 @@ void smooth_420(bool jpeg, Vec<acc> (&plane)[kCoefficients]) {
 // (padded) edges. -1 <= x, y <= 8.
 template <class acc, class T>
 __attribute__((noinline)) void planes_at(const Analysis<acc>& p, const Tile& tile, int y, int x,
-               Vec<acc> (&out)[kComponents]) {
+                                         Vec<acc> (&out)[kComponents]) {
   const View& in = p.in;
   const T* picture = static_cast<const T*>(in.data) + tile.n * in.stride_n;
   T colours[kComponents][kLanes<acc>] = {};
@@ -47,7 +47,8 @@ __attribute__((noinline)) void planes_at(const Analysis<acc>& p, const Tile& til
 
 // [1 6 1] / 8 in both directions; the frame of one pixel around each block comes from the picture.
 template <class acc, class T>
-__attribute__((noinline)) void smooth_dctnet(const Analysis<acc>& p, const Tile& tile, Planes<acc>& planes) {
+__attribute__((noinline)) void smooth_dctnet(const Analysis<acc>& p, const Tile& tile,
+                                             Planes<acc>& planes) {
   constexpr int size = kBlock + 2;
   Vec<acc> wide[2][size][size];
   for (int y = 0; y < size; ++y) {

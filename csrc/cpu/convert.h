@@ -102,7 +102,7 @@ FREQOPS_INLINE void store(T* to, Vec<acc> x) {
 #if defined(__AVX512F__)
     if constexpr (sizeof(acc) == 4) {
       store_vector(to, _mm512_maskz_cvtepi32_epi8(
-                             0xffff, _mm512_maskz_cvtps_epi32(0xffff, (__m512)rounded)));
+                           0xffff, _mm512_maskz_cvtps_epi32(0xffff, (__m512)rounded)));
       return;
     }
 #endif

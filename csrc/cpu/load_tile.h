@@ -77,8 +77,8 @@ FREQOPS_INLINE void rows_in_place(const Analysis<acc>& p, const Tile& tile, Rows
       static_cast<const T*>(in.data) + tile.n * in.stride_n + tile.bx * kBlock * in.stride_w;
   for (int c = 0; c < kComponents; ++c)
     for (int y = 0; y < kBlock; ++y)
-      out->rows[c][y] = corner + c * in.stride_c +
-                        smaller(tile.by * kBlock + y, in.height - 1) * in.stride_h;
+      out->rows[c][y] =
+          corner + c * in.stride_c + smaller(tile.by * kBlock + y, in.height - 1) * in.stride_h;
 }
 
 // Y, Cb, Cr of one pixel in every block. The matrix is copied: what is stored to the planes could

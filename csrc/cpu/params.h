@@ -46,8 +46,8 @@ struct Synthesis {
   View in;   // coefficients [n, channels, grid_h, grid_w], any strides
   View out;  // pictures [n, 3, height, width], contiguous
   Chroma chroma;
-  bool fold;         // pixels beyond the right and bottom edge are added to the last ones, not dropped
-  bool stream;       // out is larger than the caches
+  bool fold;    // pixels beyond the right and bottom edge are added to the last ones, not dropped
+  bool stream;  // out is larger than the caches
   acc matrix[3][3];  // colours from planes
   acc shift;         // added to each colour
   int rows[3];       // of a component: 1 + the largest v that is not zero, 0 for none

@@ -52,8 +52,7 @@ Analysis<acc> analysis(View in, View out, IntHeaderOnlyArrayRef channels, const 
   p.white = 1;
   int order[kChannels];
   sort_channels(channels, p.first, order);
-  for (size_t j = 0; j < channels.size(); ++j)
-    p.entries[j] = entry(order[j], channels[order[j]]);
+  for (size_t j = 0; j < channels.size(); ++j) p.entries[j] = entry(order[j], channels[order[j]]);
   for (const int64_t channel : channels) {
     const int component = static_cast<int>(channel) / kCoefficients;
     const int v = static_cast<int>(channel) % kCoefficients / kBlock;
@@ -71,8 +70,7 @@ Synthesis<acc> synthesis(View in, View out, IntHeaderOnlyArrayRef channels, cons
   p.out = out;
   int order[kChannels];
   sort_channels(channels, p.first, order);
-  for (size_t j = 0; j < channels.size(); ++j)
-    p.entries[j] = entry(order[j], channels[order[j]]);
+  for (size_t j = 0; j < channels.size(); ++j) p.entries[j] = entry(order[j], channels[order[j]]);
   return p;
 }
 
@@ -148,8 +146,8 @@ Synthesis<acc> synthesis_of_images(View coefficients, View out, IntHeaderOnlyArr
         p.bias[k] = acc(dct_scale(k) * statistic(statistics.mean, k, k, 0));
     else
       for (size_t i = 0; i < channels.size(); ++i)
-        p.bias[channels[i]] = acc(dct_scale(channels[i]) *
-                                  statistic(statistics.mean, int64_t(i), channels[i], 0));
+        p.bias[channels[i]] =
+            acc(dct_scale(channels[i]) * statistic(statistics.mean, int64_t(i), channels[i], 0));
   }
   set_extent(&p);
   const double white = out.type == Type::kUint8 ? 1 : 1 / kWhite;
@@ -186,16 +184,15 @@ void launch(const Synthesis<acc>& p) {
                   [&](int64_t begin, int64_t end) { k.synthesis(p, begin, end); });
 }
 
-#define FREQOPS_INSTANTIATE(acc)                                                                 \
-  template Analysis<acc> analysis_of_images<acc>(View, View, IntHeaderOnlyArrayRef, Statistics,  \
-                                                 Chroma, bool, bool, bool);                      \
-  template Analysis<acc> analysis_of_gradient<acc>(View, View, IntHeaderOnlyArrayRef,            \
-                                                   Statistics);                                  \
-  template Synthesis<acc> synthesis_of_images<acc>(View, View, IntHeaderOnlyArrayRef,            \
-                                                   Statistics, bool);                            \
-  template Synthesis<acc> synthesis_of_gradient<acc>(View, View, IntHeaderOnlyArrayRef,          \
-                                                     Statistics, Chroma);                        \
-  template void launch<acc>(const Analysis<acc>&);                                               \
+#define FREQOPS_INSTANTIATE(acc)                                                                   \
+  template Analysis<acc> analysis_of_images<acc>(View, View, IntHeaderOnlyArrayRef, Statistics,    \
+                                                 Chroma, bool, bool, bool);                        \
+  template Analysis<acc> analysis_of_gradient<acc>(View, View, IntHeaderOnlyArrayRef, Statistics); \
+  template Synthesis<acc> synthesis_of_images<acc>(View, View, IntHeaderOnlyArrayRef, Statistics,  \
+                                                   bool);                                          \
+  template Synthesis<acc> synthesis_of_gradient<acc>(View, View, IntHeaderOnlyArrayRef,            \
+                                                     Statistics, Chroma);                          \
+  template void launch<acc>(const Analysis<acc>&);                                                 \
   template void launch<acc>(const Synthesis<acc>&);
 
 FREQOPS_INSTANTIATE(float)

@@ -61,9 +61,8 @@ FREQOPS_INLINE V pick(V a, V b, std::integer_sequence<int, I...>) {
   return __builtin_shufflevector(a, b, I...);
 #else
   using scalar = typename Element<V>::type;
-  using index = std::conditional_t<
-      sizeof(scalar) == 8, int64_t,
-      std::conditional_t<sizeof(scalar) == 4, int32_t, int8_t>>;
+  using index = std::conditional_t<sizeof(scalar) == 8, int64_t,
+                                   std::conditional_t<sizeof(scalar) == 4, int32_t, int8_t>>;
   typedef index Index __attribute__((vector_size(sizeof(V))));
   return __builtin_shuffle(a, b, Index{I...});
 #endif

@@ -64,8 +64,8 @@ void store_clipped(const Synthesis<acc>& p, const Tile& tile, ColourRows<acc>& c
       if (p.fold && (columns < run * kBlock || rows < kBlock))
         for (int i = 0; i < run; ++i)
           fold_block<acc>(colours, lane + i, int(smaller(left - i * kBlock, kBlock)), rows);
-      T* corner = static_cast<T*>(out.data) + tile.n * out.stride_n +
-                  by * kBlock * out.stride_h + bx * kBlock;
+      T* corner = static_cast<T*>(out.data) + tile.n * out.stride_n + by * kBlock * out.stride_h +
+                  bx * kBlock;
       for (int c = 0; c < kComponents; ++c)
         for (int y = 0; y < rows; ++y)
           store_run<acc>(corner + c * out.stride_c + y * out.stride_h,

@@ -60,9 +60,7 @@ class Strips {
         const acc* up = y > 0           ? here - pitch
                         : above < strip ? plane(above, k, 0) + (kBlock - 1) * pitch
                                         : here;
-        const acc* down = y + 1 < kBlock  ? here + pitch
-                          : below > strip ? plane(below, k, 0)
-                                          : here;
+        const acc* down = y + 1 < kBlock ? here + pitch : below > strip ? plane(below, k, 0) : here;
         for (int64_t x = 0; x < width_; ++x) row_[x + 1] = up[x] + down[x] + 6 * here[x];
         row_[0] = row_[1];
         row_[width_ + 1] = row_[width_];

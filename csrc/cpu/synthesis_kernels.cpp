@@ -134,9 +134,9 @@ void run_strips(const Synthesis<acc>& p, int64_t begin, int64_t end) {
     strips.smooth(above, i, below);
     for (int64_t bx = 0; bx < p.in.width; bx += kLanes<acc>) {
       const Tile tile = strip_tile<acc>(n, by, bx, p.in.width);
-      store_any<acc>(p, tile,
-                     {{strips.plane(i, 0, bx), strips.smoothed(1, bx), strips.smoothed(2, bx)},
-                      strips.pitch});
+      store_any<acc>(
+          p, tile,
+          {{strips.plane(i, 0, bx), strips.smoothed(1, bx), strips.smoothed(2, bx)}, strips.pitch});
     }
   }
 }

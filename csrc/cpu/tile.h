@@ -12,7 +12,7 @@ struct Tile {
   int64_t n;      // picture
   int64_t block;  // the first block, by * grid_w + bx
   int64_t by, bx;
-  int count;      // blocks, fewer than N at the end of a picture
+  int count;  // blocks, fewer than N at the end of a picture
 };
 
 template <class acc>

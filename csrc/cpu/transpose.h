@@ -59,12 +59,10 @@ FREQOPS_INLINE void bytes_to_lanes_8(const uint8_t* in, uint8_t* out) {
 // three pairs of registers it is spread over; then its four bytes apart.
 FREQOPS_INLINE void bytes_to_lanes_24(const uint8_t* in, uint8_t* out) {
   const __m512i bytes = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
-  const __m512i dwords =
-      _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i dwords = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   __m512i v[6];
   for (int i = 0; i < 6; ++i) v[i] = _mm512_loadu_si512(in + 64 * i);
-  __m512i index =
-      _mm512_setr_epi32(0, 6, 12, 18, 24, 30, 36, 42, 48, 54, 60, 66, 72, 78, 84, 90);
+  __m512i index = _mm512_setr_epi32(0, 6, 12, 18, 24, 30, 36, 42, 48, 54, 60, 66, 72, 78, 84, 90);
 #pragma GCC unroll 6
   for (int q = 0; q < 6; ++q) {
     // permutex2var reads the lowest five bits of an index

@@ -22,12 +22,9 @@ cudaError_t launch_chroma(const AnalysisParams<float>& params, cudaStream_t stre
 template <class scalar_t>
 cudaError_t launch_result(const AnalysisParams<float>& params, cudaStream_t stream) {
   switch (params.result_type) {
-    case Type::kHalf:
-      return launch_chroma<scalar_t, __half>(params, stream);
-    case Type::kBfloat16:
-      return launch_chroma<scalar_t, __nv_bfloat16>(params, stream);
-    default:
-      return launch_chroma<scalar_t, float>(params, stream);
+    case Type::kHalf: return launch_chroma<scalar_t, __half>(params, stream);
+    case Type::kBfloat16: return launch_chroma<scalar_t, __nv_bfloat16>(params, stream);
+    default: return launch_chroma<scalar_t, float>(params, stream);
   }
 }
 
@@ -35,14 +32,10 @@ cudaError_t launch_result(const AnalysisParams<float>& params, cudaStream_t stre
 
 cudaError_t launch_analysis(const AnalysisParams<float>& params, cudaStream_t stream) {
   switch (params.pictures.type) {
-    case Type::kUint8:
-      return launch_result<uint8_t>(params, stream);
-    case Type::kHalf:
-      return launch_result<__half>(params, stream);
-    case Type::kBfloat16:
-      return launch_result<__nv_bfloat16>(params, stream);
-    default:
-      return launch_result<float>(params, stream);
+    case Type::kUint8: return launch_result<uint8_t>(params, stream);
+    case Type::kHalf: return launch_result<__half>(params, stream);
+    case Type::kBfloat16: return launch_result<__nv_bfloat16>(params, stream);
+    default: return launch_result<float>(params, stream);
   }
 }
 

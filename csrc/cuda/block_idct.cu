@@ -15,14 +15,10 @@ cudaError_t launch_kernel(const SynthesisParams<float>& params, cudaStream_t str
 template <class scalar_t>
 cudaError_t launch_result(const SynthesisParams<float>& params, cudaStream_t stream) {
   switch (params.result_type) {
-    case Type::kUint8:
-      return launch_kernel<scalar_t, uint8_t>(params, stream);
-    case Type::kHalf:
-      return launch_kernel<scalar_t, __half>(params, stream);
-    case Type::kBfloat16:
-      return launch_kernel<scalar_t, __nv_bfloat16>(params, stream);
-    default:
-      return launch_kernel<scalar_t, float>(params, stream);
+    case Type::kUint8: return launch_kernel<scalar_t, uint8_t>(params, stream);
+    case Type::kHalf: return launch_kernel<scalar_t, __half>(params, stream);
+    case Type::kBfloat16: return launch_kernel<scalar_t, __nv_bfloat16>(params, stream);
+    default: return launch_kernel<scalar_t, float>(params, stream);
   }
 }
 
@@ -36,24 +32,18 @@ cudaError_t launch_adjoint(const SmoothedAdjointParams<float>& params, cudaStrea
 
 cudaError_t launch_synthesis(const SynthesisParams<float>& params, cudaStream_t stream) {
   switch (params.coefficients.type) {
-    case Type::kHalf:
-      return launch_result<__half>(params, stream);
-    case Type::kBfloat16:
-      return launch_result<__nv_bfloat16>(params, stream);
-    default:
-      return launch_result<float>(params, stream);
+    case Type::kHalf: return launch_result<__half>(params, stream);
+    case Type::kBfloat16: return launch_result<__nv_bfloat16>(params, stream);
+    default: return launch_result<float>(params, stream);
   }
 }
 
 cudaError_t launch_smoothed_adjoint(const SmoothedAdjointParams<float>& params,
                                     cudaStream_t stream) {
   switch (params.result_type) {
-    case Type::kHalf:
-      return launch_adjoint<__half>(params, stream);
-    case Type::kBfloat16:
-      return launch_adjoint<__nv_bfloat16>(params, stream);
-    default:
-      return launch_adjoint<float>(params, stream);
+    case Type::kHalf: return launch_adjoint<__half>(params, stream);
+    case Type::kBfloat16: return launch_adjoint<__nv_bfloat16>(params, stream);
+    default: return launch_adjoint<float>(params, stream);
   }
 }
 

@@ -96,50 +96,31 @@ template <>
 struct Memory<AnyType> {
   static __device__ __forceinline__ int64_t size(Type type) {
     switch (type) {
-      case Type::kUint8:
-        return sizeof(uint8_t);
-      case Type::kHalf:
-        return sizeof(__half);
-      case Type::kBfloat16:
-        return sizeof(__nv_bfloat16);
-      case Type::kFloat:
-        return sizeof(float);
-      default:
-        return sizeof(double);
+      case Type::kUint8: return sizeof(uint8_t);
+      case Type::kHalf: return sizeof(__half);
+      case Type::kBfloat16: return sizeof(__nv_bfloat16);
+      case Type::kFloat: return sizeof(float);
+      default: return sizeof(double);
     }
   }
   template <class acc>
   static __device__ __forceinline__ acc load(const void* at, Type type) {
     switch (type) {
-      case Type::kUint8:
-        return acc(*static_cast<const uint8_t*>(at));
-      case Type::kHalf:
-        return acc(float(*static_cast<const __half*>(at)));
-      case Type::kBfloat16:
-        return acc(float(*static_cast<const __nv_bfloat16*>(at)));
-      case Type::kFloat:
-        return acc(*static_cast<const float*>(at));
-      default:
-        return acc(*static_cast<const double*>(at));
+      case Type::kUint8: return acc(*static_cast<const uint8_t*>(at));
+      case Type::kHalf: return acc(float(*static_cast<const __half*>(at)));
+      case Type::kBfloat16: return acc(float(*static_cast<const __nv_bfloat16*>(at)));
+      case Type::kFloat: return acc(*static_cast<const float*>(at));
+      default: return acc(*static_cast<const double*>(at));
     }
   }
   template <class acc>
   static __device__ __forceinline__ void store(void* at, Type type, acc x) {
     switch (type) {
-      case Type::kUint8:
-        *static_cast<uint8_t*>(at) = Store<uint8_t, acc>::value(x);
-        break;
-      case Type::kHalf:
-        *static_cast<__half*>(at) = __half(x);
-        break;
-      case Type::kBfloat16:
-        *static_cast<__nv_bfloat16*>(at) = __nv_bfloat16(x);
-        break;
-      case Type::kFloat:
-        *static_cast<float*>(at) = float(x);
-        break;
-      default:
-        *static_cast<double*>(at) = double(x);
+      case Type::kUint8: *static_cast<uint8_t*>(at) = Store<uint8_t, acc>::value(x); break;
+      case Type::kHalf: *static_cast<__half*>(at) = __half(x); break;
+      case Type::kBfloat16: *static_cast<__nv_bfloat16*>(at) = __nv_bfloat16(x); break;
+      case Type::kFloat: *static_cast<float*>(at) = float(x); break;
+      default: *static_cast<double*>(at) = double(x);
     }
   }
 };

@@ -13,24 +13,25 @@
 
 namespace freqops {
 
-constexpr int kBlock = 8;                                // rows and columns of a block
-constexpr int kCoefficients = kBlock * kBlock;           // of one component
-constexpr int kComponents = 3;                           // Y, Cb, Cr
-constexpr int kChannels = kComponents * kCoefficients;   // of a picture
+constexpr int kBlock = 8;                               // rows and columns of a block
+constexpr int kCoefficients = kBlock * kBlock;          // of one component
+constexpr int kComponents = 3;                          // Y, Cb, Cr
+constexpr int kChannels = kComponents * kCoefficients;  // of a picture
 
 // kScale[k]: 1/sqrt(8), then 1 / (4 cos(k pi / 16)). A function, so that device code can fold it.
 FREQOPS_HOST_DEVICE constexpr double dct8_scale(int k) {
-  constexpr double kScale[kBlock] = {
-      0.35355339059327376220, 0.25489778955207958447, 0.27059805007309849220, 0.30067244346752264027,
-      0.35355339059327376220, 0.44998811156820785231, 0.65328148243818826393, 1.28145772387075308943};
+  constexpr double kScale[kBlock] = {0.35355339059327376220, 0.25489778955207958447,
+                                     0.27059805007309849220, 0.30067244346752264027,
+                                     0.35355339059327376220, 0.44998811156820785231,
+                                     0.65328148243818826393, 1.28145772387075308943};
   return kScale[k];
 }
 
 namespace detail {
-constexpr double kCos4 = 0.70710678118654752440;   // cos(4 pi / 16)
-constexpr double kCos6 = 0.38268343236508977173;   // cos(6 pi / 16)
-constexpr double kDiff = 0.54119610014619698440;   // cos(2 pi / 16) - cos(6 pi / 16)
-constexpr double kSum = 1.30656296487637652786;    // cos(2 pi / 16) + cos(6 pi / 16)
+constexpr double kCos4 = 0.70710678118654752440;  // cos(4 pi / 16)
+constexpr double kCos6 = 0.38268343236508977173;  // cos(6 pi / 16)
+constexpr double kDiff = 0.54119610014619698440;  // cos(2 pi / 16) - cos(6 pi / 16)
+constexpr double kSum = 1.30656296487637652786;   // cos(2 pi / 16) + cos(6 pi / 16)
 }  // namespace detail
 
 // x := F x. Outputs that the caller does not use cost nothing: the compiler drops their sums.
