@@ -214,19 +214,15 @@ def _in_threads(
     rest = iter(jobs)
     running: dict[concurrent.futures.Future[str | None], Job] = {}
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        try:
-            while True:
-                # Two a thread keep it busy, and keep an interrupt's wait short.
-                while len(running) < 2 * workers and (job := next(rest, None)) is not None:
-                    running[pool.submit(_one, job, settings)] = job
-                if not running:
-                    return
-                ended, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
-                for future in ended:
-                    yield running.pop(future), future.result()
-        finally:
-            for future in running:
-                future.cancel()
+        while True:
+            # Two a thread keep it busy, and keep the wait after an interrupt short.
+            while len(running) < 2 * workers and (job := next(rest, None)) is not None:
+                running[pool.submit(_one, job, settings)] = job
+            if not running:
+                return
+            ended, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
+            for future in ended:
+                yield running.pop(future), future.result()
 
 
 def _one(job: Job, settings: Settings) -> str | None:

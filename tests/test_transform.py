@@ -304,9 +304,9 @@ def test_a_file_named_by_itself_may_end_in_anything(tmp_path):
         (["a.png", "--channels", "0,192"], "must lie in [0, 192), got 192"),
         (["a.png", "--channels", "0"], "channels must lie in [1, 192], got 0"),
         (["a.png", "--channels", "3,3"], "channels must not repeat"),
-        (["a.png", "--channels", "a.png"], "path must name a channel selection saved by freqops"),
+        (["a.png", "--channels", "a.png"], "ChannelSelection saved by freqops, got 'a.png'"),
         (["a.png", "--statistics", "nowhere"], "--statistics must be none, photographs, or"),
-        (["a.png", "--statistics", "a.png"], "path must name channel statistics saved by freqops"),
+        (["a.png", "--statistics", "a.png"], "ChannelStatistics saved by freqops, got 'a.png'"),
         (["a.png", "--format", "npy", "--dtype", "bfloat16"], "--dtype must not be bfloat16"),
     ],
 )
