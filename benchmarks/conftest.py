@@ -13,8 +13,12 @@ ROWS = pytest.StashKey[list[str]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("freqops")
-    group.addoption("--threads", type=int, default=1, help="threads of torch in the benchmarks (default 1)")
-    group.addoption("--table", type=Path, help="also write the table of ratios to this Markdown file")
+    group.addoption(
+        "--threads", type=int, default=1, help="threads of torch in the benchmarks (default 1)"
+    )
+    group.addoption(
+        "--table", type=Path, help="also write the table of ratios to this Markdown file"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,7 +46,9 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     rows = config.stash[ROWS]
     if not rows:
         return
@@ -52,7 +58,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         f"kernels: {isa}, torch {torch.__version__}, Python {platform.python_version()}"
     )
     head = [
-        "| case | freqops ms | GB/s | of copy | best rival | its ms | **times faster** | other rivals, ms |",
+        "| case | freqops ms | GB/s | of copy | best rival | its ms | **times faster** "
+        "| other rivals, ms |",
         "|---|---|---|---|---|---|---|---|",
     ]
     text = "\n".join(["", machine, "", *head, *rows, ""])

@@ -1,4 +1,4 @@
-"""Timing that a shared machine cannot tilt: rivals take turns in one process, and only ratios are quoted."""
+"""Timing that a shared machine cannot tilt: rivals take turns in one process; ratios are quoted."""
 
 import statistics
 import time
@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 import torch
 
 
-def interleaved(candidates: Mapping[str, Callable[[], object]], seconds: float = 4.0, warmup: int = 2) -> dict[str, float]:
+def interleaved(
+    candidates: Mapping[str, Callable[[], object]], seconds: float = 4.0, warmup: int = 2
+) -> dict[str, float]:
     """Median seconds of each candidate; every round runs all of them once, in turn.
 
     Args:
@@ -29,7 +31,7 @@ def interleaved(candidates: Mapping[str, Callable[[], object]], seconds: float =
 
 
 def copy_bandwidth(megabytes: int = 128) -> float:
-    """Bytes read plus written per second by ``Tensor.copy_`` between two buffers larger than the caches."""
+    """Bytes read plus written per second by ``Tensor.copy_`` between buffers beyond the caches."""
     source = torch.ones(megabytes << 18)
     target = torch.empty_like(source)
     seconds = interleaved({"copy": lambda: target.copy_(source)}, seconds=0.5)["copy"]

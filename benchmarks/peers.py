@@ -1,8 +1,8 @@
 """The rivals of ``block_dct``: two lines of PyTorch with everything folded into one matrix.
 
-From RGB to the normalised coefficient the transform is one affine map of the 192 numbers of a block, so a
-user without freqops writes a convolution of stride 8, or a matrix product after ``pixel_unshuffle``. Both
-take the selection of channels for free and are differentiable.
+From RGB to the normalised coefficient the transform is one affine map of the 192 numbers of a
+block, so a user without freqops writes a convolution of stride 8, or a matrix product after
+``pixel_unshuffle``. Both take the selection of channels for free and are differentiable.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,18 +19,20 @@ BLOCK = 8
 def folded_map(channels: Sequence[int], mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
     """Weight ``(C, 3, 8, 8)`` and bias ``(C,)``, float32, of the map from pixels in [0, 255].
 
-    Column p of the map is the transform of a picture that is 1 at pixel p, less that of a black picture.
+    Column p of the map is the transform of a picture that is 1 at pixel p, less that of a black one.
     """
     pixels = torch.eye(3 * BLOCK * BLOCK, dtype=torch.float64).reshape(-1, 3, BLOCK, BLOCK) / 255
     black = reference.block_dct(torch.zeros_like(pixels[:1]), channels)
     columns = reference.block_dct(pixels, channels) - black
-    weight = columns[:, :, 0, 0].T.reshape(len(channels), 3, BLOCK, BLOCK) / std.double().view(-1, 1, 1, 1)
+    weight = columns[:, :, 0, 0].T.reshape(len(channels), 3, BLOCK, BLOCK) / std.double().view(
+        -1, 1, 1, 1
+    )
     bias = (black[0, :, 0, 0] - mean.double()) / std.double()
     return weight.float(), bias.float()
 
 
 def folded_convolution(weight: Tensor, bias: Tensor, scale: float) -> Callable[[Tensor], Tensor]:
-    """``F.conv2d(x.float(), W, b, stride=8)``; ``scale`` 255 for pictures in [0, 1], 1 for uint8."""
+    """``F.conv2d(x.float(), W, b, stride=8)``; ``scale`` 255 for pictures in [0, 1], else 1."""
     weight = weight * scale
 
     def convolution(images: Tensor) -> Tensor:
@@ -50,7 +52,9 @@ def folded_product(weight: Tensor, bias: Tensor, scale: float) -> Callable[[Tens
     return product
 
 
-def rivals(channels: Sequence[int], mean: Tensor, std: Tensor, scale: float) -> dict[str, Callable[[Tensor], Tensor]]:
+def rivals(
+    channels: Sequence[int], mean: Tensor, std: Tensor, scale: float
+) -> dict[str, Callable[[Tensor], Tensor]]:
     """Every rival by name, eager and compiled."""
     torch.compiler.reset()  # Dynamo counts compilations a function, over all channels and shapes
     weight, bias = folded_map(channels, mean, std)
