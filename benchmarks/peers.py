@@ -19,7 +19,7 @@ BLOCK = 8
 def folded_map(channels: Sequence[int], mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
     """Weight ``(C, 3, 8, 8)`` and bias ``(C,)``, float32, of the map from pixels in [0, 255].
 
-    Column p of the map is the transform of a picture that is 1 at pixel p, less that of a black one.
+    Column p of the map is the transform of a picture with 1 at pixel p, less that of a black one.
     """
     pixels = torch.eye(3 * BLOCK * BLOCK, dtype=torch.float64).reshape(-1, 3, BLOCK, BLOCK) / 255
     black = reference.block_dct(torch.zeros_like(pixels[:1]), channels)

@@ -58,6 +58,4 @@ def test_large_gradients() -> None:
         assert torch.equal(out[-1], want[0])
 
     adjoint = torch.ops.freqops.block_idct_backward  # reads beyond 2^31
-    assert torch.equal(
-        adjoint(out, channels, None, F16)[-1], adjoint(want, channels, None, F16)[0]
-    )
+    assert torch.equal(adjoint(out, channels, None, F16)[-1], adjoint(want, channels, None, F16)[0])

@@ -241,9 +241,7 @@ def check_backward(
     got = backend.ops.block_dct_backward(
         on(backend, grad), channels, None if std is None else on(backend, std), chroma, *size, dtype
     )
-    want = reference.block_dct_backward(
-        grad.double(), channels, std, chroma, *size, torch.float64
-    )
+    want = reference.block_dct_backward(grad.double(), channels, std, chroma, *size, torch.float64)
     # A gradient is 255 times a sum of as many terms as there are channels and folded pixels.
     assert_near(got, want, dtype, unit=5)
     assert got.is_contiguous()
@@ -316,9 +314,7 @@ def test_inverse_dtypes(backend: Backend, stored: torch.dtype, dtype: torch.dtyp
 @pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize("count", [3, 70, CHANNELS])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_inverse_sizes(
-    backend: Backend, size: tuple[int, int], count: int, linear: bool
-) -> None:
+def test_inverse_sizes(backend: Backend, size: tuple[int, int], count: int, linear: bool) -> None:
     """Channels that are absent count as their mean where there are 192, else as zero."""
     channels = selection(count)
     coefficients = noise(2, count, *(math.ceil(edge / 8) for edge in size)) * 20
@@ -377,9 +373,7 @@ def test_inverse_layouts(backend: Backend, layout: str) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATING, ids=str)
 @pytest.mark.parametrize("stored", FLOATING, ids=str)
-def test_inverse_backward_dtypes(
-    backend: Backend, stored: torch.dtype, dtype: torch.dtype
-) -> None:
+def test_inverse_backward_dtypes(backend: Backend, stored: torch.dtype, dtype: torch.dtype) -> None:
     grad = noise(2, 3, 20, 43, dtype=stored) * 255
     std = statistics(CHANNELS)[1]
     channels = selection(40)
