@@ -80,16 +80,7 @@ def register(
     torch.library.register_fake(f"freqops::{name}", fake)
     torch.library.register_vmap(f"freqops::{name}", partial(batched, operator))
     function.vmap = partial(batched, partial(apply, function))  # type: ignore[method-assign]
-
-    def kernel(*arguments: object) -> Tensor:
-        if torch._C._are_functorch_transforms_active():
-            raise NotImplementedError(
-                f"torch.ops.freqops.{name}: torch.func.grad, vjp, jvp and their like need the "
-                "public functions of freqops, outside torch.compile"
-            )
-        return call(function, operator, *arguments)
-
-    implement(name, "Autograd", kernel)
+    implement(name, "Autograd", partial(_call_as_kernel, function, operator))
 
 
 @contextlib.contextmanager
@@ -104,7 +95,7 @@ def jvp_primals(ctx: Context) -> Iterator[tuple[Tensor | None, ...]]:
 
 
 def _primal(dual: Tensor) -> Tensor:
-    primal: Tensor = forward_ad.unpack_dual(dual).primal  # type: ignore[no-untyped-call]
+    primal: Tensor = forward_ad.unpack_dual(dual, level=0).primal  # type: ignore[no-untyped-call]
     return primal
 
 
@@ -129,20 +120,42 @@ def call(function: Function, operator: Operator, *arguments: object) -> Tensor:
 
     The class costs some 50 us a call, the question below 1 us.
     """
-    derivative = (
+    if (
         forward_ad._current_level >= 0
         or torch._C._are_functorch_transforms_active()
-        or (
-            torch.is_grad_enabled()
-            and any(isinstance(a, Tensor) and a.requires_grad for a in arguments)
+        or _requires_grad(arguments)
+    ):
+        return apply(function, *arguments)
+    return below_autograd(operator, *arguments)
+
+
+def _call_as_kernel(function: Function, operator: Operator, *arguments: object) -> Tensor:
+    """`call` for the Autograd key, where Python's own record of dual levels may be wrong: code that
+    Dynamo compiled opens them in C++ alone. So the tensors are asked."""
+    if torch._C._are_functorch_transforms_active():
+        raise NotImplementedError(
+            f"{operator}: torch.func.grad, vjp, jvp and their like need the public functions of "
+            "freqops, outside torch.compile"
         )
+    if _requires_grad(arguments) or any(isinstance(a, Tensor) and _dual(a) for a in arguments):
+        return apply(function, *arguments)
+    return below_autograd(operator, *arguments)
+
+
+def _requires_grad(arguments: tuple[object, ...]) -> bool:
+    return torch.is_grad_enabled() and any(
+        isinstance(a, Tensor) and a.requires_grad for a in arguments
     )
-    return apply(function, *arguments) if derivative else below_autograd(operator, *arguments)
+
+
+def _dual(values: Tensor) -> bool:
+    unpacked = forward_ad.unpack_dual(values, level=0)  # type: ignore[no-untyped-call]
+    return unpacked.tangent is not None
 
 
 def tracked(values: Tensor | None) -> bool:
     """Whether the gradient or the tangent of mean or std may be asked for."""
-    return values is not None and (values.requires_grad or forward_ad._current_level >= 0)
+    return values is not None and (values.requires_grad or _dual(values))
 
 
 def per_channel(values: Tensor, channels: Sequence[int], like: Tensor) -> Tensor:
