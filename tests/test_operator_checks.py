@@ -128,6 +128,6 @@ def test_refused(backend: Backend, call: Callable[[Backend], object], message: s
 
 def test_unknown_instruction_set() -> None:
     before = torch.ops.freqops.cpu_isa()
-    with pytest.raises(RuntimeError, match='set_cpu_isa: isa must be one of "portable".* got "x"'):
+    with pytest.raises(RuntimeError, match=r'set_cpu_isa: isa must be one of "portable".* got "x"'):
         torch.ops.freqops.set_cpu_isa("x")
     assert torch.ops.freqops.cpu_isa() == before
