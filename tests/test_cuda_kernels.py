@@ -105,3 +105,8 @@ def test_a_picture_has_fewer_than_two_to_the_31_blocks() -> None:
             torch.ops.freqops_emulated.block_dct(
                 pixel.expand(1, 3, *size), [0], None, None, "4:4:4", "none", F32
             )
+    for size in [(2**28, 1), (1, 2**28), (2**15, 2**16)]:
+        with pytest.raises(RuntimeError, match=f"got {size[0]} x {size[1]} blocks"):
+            torch.ops.freqops_emulated.block_idct(
+                torch.zeros(1, 1, 1, 1).expand(1, 1, *size), [0], None, None, 8, 8, F32
+            )

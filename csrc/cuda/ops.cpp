@@ -95,7 +95,7 @@ Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,
   check_channels(op, channels);
   check_statistic(op, "mean", mean, channels, images);
   check_statistic(op, "std", std, channels, images);
-  check_size(op, images.size(2), images.size(3));
+  check_grid(op, blocks(images.size(2)), blocks(images.size(3)));
   const Type type = floating_or_uint8_type(op, "images", images.scalar_type());
   const Type result_type = floating_type(op, "dtype", dtype);
   const Chroma smoothing = chroma_mode(op, chroma);
@@ -141,7 +141,7 @@ Tensor block_dct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,
   check_coefficients(op, "grad", grad, channels);
   check_statistic(op, "std", std, channels, grad);
   check_covers(op, height, width, grad);
-  check_size(op, height, width);
+  check_grid(op, grad.size(2), grad.size(3));
   const Type type = floating_type(op, "grad", grad.scalar_type());
   const Type result_type = floating_type(op, "dtype", dtype);
   const Chroma smoothing = chroma_mode(op, chroma);
@@ -183,7 +183,7 @@ Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,
   check_statistic(op, "mean", mean, channels, coefficients);
   check_statistic(op, "std", std, channels, coefficients);
   check_within(op, height, width, coefficients);
-  check_size(op, height, width);
+  check_grid(op, coefficients.size(2), coefficients.size(3));
   const Type type = floating_type(op, "coefficients", coefficients.scalar_type());
   const Type result_type = floating_or_uint8_type(op, "dtype", dtype);
 
@@ -224,7 +224,7 @@ Tensor block_idct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,
   check_channels(op, channels);
   check_distinct(op, channels);
   check_statistic(op, "std", std, channels, grad);
-  check_size(op, grad.size(2), grad.size(3));
+  check_grid(op, blocks(grad.size(2)), blocks(grad.size(3)));
   const Type type = floating_type(op, "grad", grad.scalar_type());
   const Type result_type = floating_type(op, "dtype", dtype);
 

@@ -57,7 +57,7 @@ struct AnalysisParams {
   Statistic mean, std;
   ColorMatrix<acc> matrix;  // times pixels
   acc shift;                // added to Y
-  acc white;  // rounded: factor of pixels before the matrix, so that k / 255 is k again
+  acc white;                // rounded: times pixels before the matrix, so that k / 255 is k again
   acc dct_scale[kCoefficients];  // of the DCT's outputs, v * 8 + u
   Chroma chroma;
   Edge edge;
@@ -80,9 +80,9 @@ struct SynthesisParams {
   acc shift;                     // added to R, G and B
   acc dct_scale[kCoefficients];  // of the transposed DCT's inputs, v * 8 + u
   Chroma chroma;                 // k444 or k420
-  Edge edge;         // kReplicate: pixels beyond the edge are added to the last one; kZero: cropped
+  Edge edge;         // pixels beyond it are added to the last one (kReplicate) or cropped (kZero)
   bool times_std;    // c * std + mean, else c / std
-  bool planes_only;  // the result is Y, Cb, Cr as they are: no matrix, which would spread NaN
+  bool planes_only;  // the result is Y, Cb, Cr: even the unit matrix would spread a NaN (0 * NaN)
 };
 
 // The transpose of [1 6 1] / 8 smoothing, replicated edges and the 3x3 matrix.

@@ -28,12 +28,13 @@ void with_accumulation_type(ScalarType input, ScalarType result, Fn fn) {
   }
 }
 
-// The bounds of 32-bit block numbers and pixel coordinates.
-inline void check_size(const char* op, int64_t height, int64_t width) {
+// The bounds of 32-bit block numbers and pixel coordinates, for pictures of this many blocks.
+inline void check_grid(const char* op, int64_t grid_height, int64_t grid_width) {
   constexpr int64_t kLimit = (int64_t(1) << 31) - 2 * kBlock;
-  STD_TORCH_CHECK(height <= kLimit && width <= kLimit && blocks(height) <= kLimit / blocks(width),
-                  op, ": a picture must have fewer than 2^31 rows, columns and 8x8 blocks, got ",
-                  height, " x ", width);
+  const int64_t longer = grid_height > grid_width ? grid_height : grid_width;
+  STD_TORCH_CHECK(longer <= kLimit / kBlock && grid_height <= kLimit / grid_width, op,
+                  ": a picture must have fewer than 2^31 rows, columns and 8x8 blocks, got ",
+                  grid_height, " x ", grid_width, " blocks");
 }
 
 inline Channels prepare_channels(IntHeaderOnlyArrayRef channels) {

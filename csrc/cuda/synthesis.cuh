@@ -45,8 +45,7 @@ __device__ __forceinline__ void prepare_entries(const SynthesisParams<acc>& p,
     const int e = p.channels.start[c];
     acc mean = 0;
     if (p.mean.data && p.mean.by_coefficient) {
-      mean = p.mean.is_double ? acc(static_cast<const double*>(p.mean.data)[c])
-                              : acc(static_cast<const float*>(p.mean.data)[c]);
+      mean = element<acc>(p.mean, c);  // of absent channels too
     } else if (p.mean.data && e < p.channels.start[c + 1]) {
       mean = statistic<acc>(p.mean, p.channels, e);
     }

@@ -137,12 +137,16 @@ __device__ __forceinline__ void store(void* data, Type type, int64_t i, acc x) {
   Memory<T>::store(static_cast<char*>(data) + i * Memory<T>::size(type), type, x);
 }
 
+template <class acc>
+__device__ __forceinline__ acc element(const Statistic& s, int i) {
+  return s.is_double ? acc(static_cast<const double*>(s.data)[i])
+                     : acc(static_cast<const float*>(s.data)[i]);
+}
+
 // mean or std of entry e.
 template <class acc>
 __device__ __forceinline__ acc statistic(const Statistic& s, const Channels& channels, int e) {
-  const int at = s.by_coefficient ? channels.coefficient[e] : channels.position[e];
-  return s.is_double ? acc(static_cast<const double*>(s.data)[at])
-                     : acc(static_cast<const float*>(s.data)[at]);
+  return element<acc>(s, s.by_coefficient ? channels.coefficient[e] : channels.position[e]);
 }
 
 // Entry e of the channels in shared memory: tensor = coefficient * scale + offset on the way out,
