@@ -184,7 +184,7 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the page, a .png (default: freqops-demo.png)",
     )
-    add("--seconds", type=float, default=6.0, help="spent on the timing (default: 6)")
+    add("--seconds", type=float, default=3.0, help="spent on the timing (default: 3)")
     parser.set_defaults(command=_demo)
 
 

@@ -176,7 +176,7 @@ def machine() -> str:
 def measure(
     photographs: Sequence[Photograph],
     *,
-    seconds: float = 6.0,
+    seconds: float = 3.0,
     say: Callable[[str], None] = lambda text: None,
 ) -> Facts:
     """Everything that the table and the page show.
