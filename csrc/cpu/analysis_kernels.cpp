@@ -11,13 +11,18 @@ struct Output {
   const Analysis<acc>& p;
   T* first;  // channel 0
   int count;
-  T* staged;  // [channels][N], where channels are the fastest in memory
+  T* staged;    // [channels][N], where channels are the fastest in memory
+  bool stream;  // whole aligned cache lines of a result larger than the caches
 
   FREQOPS_INLINE void operator()(int channel, Vec<acc> x) const {
     if (p.channels_last) {
       store<acc>(staged + channel * kLanes<acc>, x);
     } else if (count == kLanes<acc>) {
-      store<acc>(first + channel * p.out.stride_c, x);
+      T* to = first + channel * p.out.stride_c;
+      if (stream)
+        store_past_caches(to, x);
+      else
+        store<acc>(to, x);
     } else {
       store_some<acc>(first + channel * p.out.stride_c, x, count);
     }
@@ -62,21 +67,6 @@ __attribute__((noinline)) void horizontal(const Analysis<acc>& p, int first, con
   }
 }
 
-// f with the number 1 ... 8 as a template argument.
-template <class F>
-FREQOPS_INLINE void with_count(int count, const F& f) {
-  switch (count) {
-    case 1: return f(std::integral_constant<int, 1>());
-    case 2: return f(std::integral_constant<int, 2>());
-    case 3: return f(std::integral_constant<int, 3>());
-    case 4: return f(std::integral_constant<int, 4>());
-    case 5: return f(std::integral_constant<int, 5>());
-    case 6: return f(std::integral_constant<int, 6>());
-    case 7: return f(std::integral_constant<int, 7>());
-    case 8: return f(std::integral_constant<int, 8>());
-  }
-}
-
 template <class acc, class Out>
 void transform(const Analysis<acc>& p, Planes<acc>& planes, const Out& out) {
   for (int k = 0; k < kComponents; ++k) {
@@ -112,13 +102,17 @@ template <class T, class acc>
 void run(const Analysis<acc>& p, int64_t begin, int64_t end) {
   alignas(64) Planes<acc> planes;
   alignas(64) T staged[kChannels * kLanes<acc>];
+  const bool streamable = p.stream && is_line<T, acc> && !p.channels_last &&
+                          p.out.stride_c * sizeof(T) % kLine == 0;
   for (int64_t i = begin; i < end; ++i) {
     const Tile tile = tile_at<acc>(i, p.grid_h, p.grid_w);
     load_any(p, tile, planes);
     T* first = static_cast<T*>(p.out.data) + tile.n * p.out.stride_n +
                tile.block * (p.channels_last ? p.out.channels : 1);
-    transform(p, planes, Output<T, acc>{p, first, tile.count, staged});
+    const bool stream = streamable && reinterpret_cast<uintptr_t>(first) % kLine == 0;
+    transform(p, planes, Output<T, acc>{p, first, tile.count, staged, stream});
   }
+  if (streamable) order_stores();
 }
 
 template <class acc>

@@ -125,6 +125,29 @@ FREQOPS_INLINE void store(T* to, Vec<acc> x) {
   }
 }
 
+constexpr int kLine = 64;  // bytes of a cache line
+
+// A vector of results fills a cache line.
+template <class T, class acc>
+constexpr bool is_line = std::is_same_v<T, acc> && kVectorBytes == kLine;
+
+// Writes an aligned cache line to memory without reading it first, and leaves the caches alone.
+template <class T, class V>
+FREQOPS_INLINE void store_past_caches(T* to, V x) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) _mm512_stream_ps(to, (__m512)x);
+  if constexpr (std::is_same_v<T, double>) _mm512_stream_pd(to, (__m512d)x);
+#endif
+  (void)to, (void)x;
+}
+
+// Before another thread reads them: such stores are not ordered with later ones.
+FREQOPS_INLINE void order_stores() {
+#if defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
+
 // The first `count` elements; nothing beyond them is touched.
 template <class acc, class T>
 FREQOPS_INLINE Vec<acc> load_some(const T* from, int count) {

@@ -41,6 +41,13 @@ void sort_channels(IntHeaderOnlyArrayRef channels, uint8_t (&first)[kChannels + 
   for (size_t i = 0; i < channels.size(); ++i) order[next[channels[i]]++] = static_cast<int>(i);
 }
 
+// A result beyond the second-level cache of a core is written past it: its lines would be read
+// from memory first, and pushed out before anyone reads them.
+constexpr int64_t kStreamBytes = 2 << 20;
+
+template <class acc>
+constexpr int64_t kBytes = sizeof(acc);  // kernels stream results of the type of their sums
+
 // Fills what both operators share; entry(i, channel) gives the scale and offset of position i.
 template <class acc, class F>
 Analysis<acc> analysis(View in, View out, IntHeaderOnlyArrayRef channels, const F& entry) {
@@ -50,6 +57,7 @@ Analysis<acc> analysis(View in, View out, IntHeaderOnlyArrayRef channels, const 
   p.grid_h = blocks(in.height);
   p.grid_w = blocks(in.width);
   p.white = 1;
+  p.stream = out.batch * out.stride_n * kBytes<acc> > kStreamBytes;
   int order[kChannels];
   sort_channels(channels, p.first, order);
   for (size_t j = 0; j < channels.size(); ++j) p.entries[j] = entry(order[j], channels[order[j]]);

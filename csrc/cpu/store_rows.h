@@ -87,11 +87,19 @@ void store_tile(const Synthesis<acc>& p, const Tile& tile, const PlaneRows<acc>&
   if (plain) {
     T* corner = static_cast<T*>(out.data) + tile.n * out.stride_n +
                 tile.by * kBlock * out.stride_h + tile.bx * kBlock;
+    const bool stream = p.stream && is_line<T, acc> &&
+                        reinterpret_cast<uintptr_t>(corner) % kLine == 0 &&
+                        out.stride_h * sizeof(T) % kLine == 0;
     for (int y = 0; y < kBlock; ++y) {
       for (int i = 0; i < kBlock; ++i) {
         unmix(p, rows, y * rows.pitch + i * N, colour);
-        for (int c = 0; c < kComponents; ++c)
-          store<acc>(corner + c * out.stride_c + y * out.stride_h + i * N, colour[c]);
+        for (int c = 0; c < kComponents; ++c) {
+          T* to = corner + c * out.stride_c + y * out.stride_h + i * N;
+          if (stream)
+            store_past_caches(to, colour[c]);
+          else
+            store<acc>(to, colour[c]);
+        }
       }
     }
     return;

@@ -42,42 +42,61 @@ struct Input {
   }
 };
 
-// Component k's plane, by rows of 8 N pixels at a distance of `pitch`.
-template <class acc, class In>
-void inverse(const Synthesis<acc>& p, const In& in, int k, acc* rows_out, int64_t pitch) {
-  constexpr int N = kLanes<acc>;
-  const int rows = p.rows[k], columns = p.columns[k];
-  const Vec<acc> zero = {};
-  Vec<acc> half[kBlock][kBlock];  // [y][u]
-  for (int u = 0; u < kBlock; ++u) {
-    Vec<acc> x[kBlock];
-    for (int v = 0; v < kBlock; ++v) {
-      x[v] = zero;
-      if (v >= rows || u >= columns) continue;
+// Vectors [y][u], lane = block.
+template <class acc>
+using HalfWay = Vec<acc>[kBlock][kBlock];
+
+// The vertical inverse of a component whose coefficients are zero from row `rows` on.
+template <int rows, class acc, class In>
+__attribute__((noinline)) void vertical(const Synthesis<acc>& p, const In& in, int k,
+                                        HalfWay<acc>& out) {
+  for (int u = 0; u < p.columns[k]; ++u) {
+    Vec<acc> x[kBlock] = {};
+    for (int v = 0; v < rows; ++v) {
       const int coefficient = k * kCoefficients + v * kBlock + u;
       x[v] += p.bias[coefficient];
       for (int i = p.first[coefficient]; i < p.first[coefficient + 1]; ++i)
         x[v] += in(p.entries[i].channel) * p.entries[i].scale;
     }
-    if (u < columns) dct8_transposed<acc>(x);
-    for (int y = 0; y < kBlock; ++y) half[y][u] = x[y];
+    dct8_transposed<acc>(x);
+    for (int y = 0; y < kBlock; ++y) out[y][u] = x[y];
   }
-  const bool pairs = p.chroma == Chroma::k420 && k > 0;
-  for (int y = 0; y < kBlock; ++y) {
-    Vec<acc> x[kBlock];
-    for (int u = 0; u < kBlock; ++u) x[u] = half[y][u];
-    if (pairs)
-      for (int u = 0; u < kBlock; ++u) x[u] = (x[u] + half[y + 1][u]) * acc(.5);
+}
+
+// The horizontal inverse, where columns are zero from `columns` on, to rows of 8 N pixels at a
+// distance of `pitch`. `pairs`: 2x2 means instead of pixels.
+template <bool pairs, int columns, class acc>
+__attribute__((noinline)) void horizontal(const HalfWay<acc>& in, acc* out, int64_t pitch) {
+  constexpr int step = pairs ? 2 : 1;
+  for (int y = 0; y < kBlock; y += step) {
+    Vec<acc> x[kBlock] = {};
+    for (int u = 0; u < columns; ++u) x[u] = pairs ? (in[y][u] + in[y + 1][u]) * acc(.25) : in[y][u];
     dct8_transposed<acc>(x);
     if (pairs)
-      for (int u = 0; u < kBlock; u += 2) x[u] = x[u + 1] = (x[u] + x[u + 1]) * acc(.5);
+      for (int i = 0; i < kBlock; i += 2) x[i] = x[i + 1] = x[i] + x[i + 1];
     lanes_to_rows(x);
-    for (int i = 0; i < kBlock; ++i) store_vector(rows_out + y * pitch + i * N, x[i]);
-    if (pairs) {
-      ++y;
-      for (int i = 0; i < kBlock; ++i) store_vector(rows_out + y * pitch + i * N, x[i]);
-    }
+    for (int row = y; row < y + step; ++row)
+      for (int i = 0; i < kBlock; ++i) store_vector(out + row * pitch + i * kLanes<acc>, x[i]);
   }
+}
+
+// Component k's plane.
+template <class acc, class In>
+void inverse(const Synthesis<acc>& p, const In& in, int k, acc* out, int64_t pitch) {
+  if (p.rows[k] == 0) {
+    for (int y = 0; y < kBlock; ++y)
+      for (int i = 0; i < kBlock; ++i)
+        store_vector(out + y * pitch + i * kLanes<acc>, Vec<acc>{});
+    return;
+  }
+  HalfWay<acc> half;
+  with_count(p.rows[k], [&](auto rows) { vertical<rows, acc>(p, in, k, half); });
+  with_count(p.columns[k], [&](auto columns) {
+    if (p.chroma == Chroma::k420 && k > 0)
+      horizontal<true, columns, acc>(half, out, pitch);
+    else
+      horizontal<false, columns, acc>(half, out, pitch);
+  });
 }
 
 // All planes of a tile.
@@ -147,6 +166,7 @@ void synthesise(const Synthesis<acc>& p, int64_t begin, int64_t end) {
     run_strips(p, begin, end);
   else
     run_tiles(p, begin, end);
+  if (p.stream) order_stores();
 }
 
 template <class acc>

@@ -2,6 +2,8 @@
 // the ends of block rows. So a vector of results is N contiguous elements of a channel's plane.
 #pragma once
 
+#include <type_traits>
+
 #include "../plan.h"
 #include "simd.h"
 
@@ -31,6 +33,21 @@ FREQOPS_INLINE Tile tile_at(int64_t index, int64_t grid_h, int64_t grid_w) {
   const int64_t left = grid - t.block;
   t.count = left < kLanes<acc> ? int(left) : kLanes<acc>;
   return t;
+}
+
+// f with the number 1 ... 8 as a template argument.
+template <class F>
+FREQOPS_INLINE void with_count(int count, const F& f) {
+  switch (count) {
+    case 1: return f(std::integral_constant<int, 1>());
+    case 2: return f(std::integral_constant<int, 2>());
+    case 3: return f(std::integral_constant<int, 3>());
+    case 4: return f(std::integral_constant<int, 4>());
+    case 5: return f(std::integral_constant<int, 5>());
+    case 6: return f(std::integral_constant<int, 6>());
+    case 7: return f(std::integral_constant<int, 7>());
+    case 8: return f(std::integral_constant<int, 8>());
+  }
 }
 
 FREQOPS_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
