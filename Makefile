@@ -31,7 +31,7 @@ test: build
 	$(BIN)/python -m pytest $(PYTEST)
 
 bench: build
-	$(BIN)/python -m pytest benchmarks/bench_*.py -m "" $(PYTEST)
+	$(BIN)/python -m pytest benchmarks -m "" $(PYTEST)
 
 lint: $(BIN)/.freqops-tools
 	$(BIN)/ruff check .
