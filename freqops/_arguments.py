@@ -193,9 +193,11 @@ def _read_array(function: str, channels: object) -> list[int]:
 
 
 def _integer(function: str, argument: str, value: object) -> int:
+    # bool is an int, and has an __index__, but is no number of a channel.
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
     if isinstance(value, torch.SymInt):  # a size that a compiler has not fixed
         return value  # type: ignore[return-value]
-    # bool is an int, and a float that happens to be whole is not: neither is a number of channels.
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{function}: {argument} must hold integers, got {value!r}")
     return operator.index(value)

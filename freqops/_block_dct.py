@@ -20,6 +20,7 @@ from freqops._dispatch import (
     flat_batch,
     jvp_primals,
     keep,
+    kept,
     per_channel,
     register,
     statistic_gradient,
@@ -220,10 +221,10 @@ class BlockDCT(torch.autograd.Function):
             of_images = apply(BlockDCTBackward, grad, c, std, *options)
         if grad is not None and (ctx.needs_input_grad[2] or ctx.needs_input_grad[3]):
             scaled = grad if std is None else grad / per_channel(std, c, grad)
-            if mean is not None and not ctx.linear:
+            if mean is not None and ctx.needs_input_grad[2] and not ctx.linear:
                 of_mean = -statistic_gradient(scaled, c, mean)
-            if std is not None and out is not None:
-                of_std = -statistic_gradient(scaled * out, c, std)
+            if std is not None and ctx.needs_input_grad[3]:
+                of_std = -statistic_gradient(scaled * kept(out), c, std)
         return of_images, None, of_mean, of_std, None, None, None, None, None
 
     @staticmethod
@@ -238,9 +239,16 @@ class BlockDCT(torch.autograd.Function):
             if of_mean is not None and not ctx.linear:
                 shift = -per_channel(of_mean, c, of_mean)
                 terms.append(shift if std is None else shift / per_channel(std, c, shift))
-            if of_std is not None and std is not None and out is not None:
+            if of_std is not None and std is not None:
+                out = kept(out)
                 terms.append(-out * per_channel(of_std, c, out) / per_channel(std, c, out))
-            return sum(terms[1:], terms[0]).expand(ctx.shape).to(ctx.dtype) if terms else None
+            if not terms:
+                return None
+            # As the result lies in memory: autograd would copy another layout, and a compiler
+            # cannot trace that.
+            form = torch.channels_last if ctx.channels_last else torch.contiguous_format
+            total = sum(terms[1:], terms[0]).expand(ctx.shape).to(ctx.dtype)
+            return total.contiguous(memory_format=form)
 
 
 class BlockDCTBackward(torch.autograd.Function):
@@ -279,7 +287,8 @@ class BlockDCTBackward(torch.autograd.Function):
         if grad is not None:
             options = (ctx.chroma, "none", ctx.grad_dtype, False, True)
             of_grad = apply(BlockDCT, grad, ctx.channels, None, std, *options)
-            if std is not None and first is not None:
+            if std is not None and ctx.needs_input_grad[2]:
+                first = kept(first)
                 ratio = first / per_channel(std, ctx.channels, first)
                 of_std = -statistic_gradient(of_grad * ratio, ctx.channels, std)
         return of_grad, None, of_std, None, None, None, None
@@ -288,8 +297,8 @@ class BlockDCTBackward(torch.autograd.Function):
     def jvp(ctx: _Context, *tangents: Tensor | None) -> Tensor | None:
         of_grad, _, of_std = tangents[:3]
         with jvp_primals(ctx) as (std, first):
-            if of_std is not None and std is not None and first is not None:
-                c = ctx.channels
+            if of_std is not None and std is not None:
+                c, first = ctx.channels, kept(first)
                 ratio = per_channel(of_std, c, first) / per_channel(std, c, first)
                 change = first * ratio
                 of_grad = -change if of_grad is None else of_grad - change

@@ -20,6 +20,7 @@ from freqops._dispatch import (
     flat_batch,
     jvp_primals,
     keep,
+    kept,
     per_channel,
     register,
     statistic_gradient,
@@ -156,9 +157,9 @@ class BlockIDCT(torch.autograd.Function):
             every = range(CHANNELS) if mean.shape[0] == CHANNELS else c
             of_mean = apply(BlockIDCTBackward, grad, list(every), None, exact).sum((0, 2, 3))
             of_mean = of_mean.to(mean.dtype)
-        if grad is not None and std is not None and coefficients is not None:
+        if grad is not None and std is not None and ctx.needs_input_grad[3]:
             inner = _on_grid(apply(BlockIDCTBackward, grad, c, None, exact), ctx.shape)
-            of_std = statistic_gradient(inner * coefficients, c, std)
+            of_std = statistic_gradient(inner * kept(coefficients), c, std)
         return of_coefficients, None, of_mean, of_std, None, None, None, None
 
     @staticmethod
@@ -176,7 +177,8 @@ class BlockIDCT(torch.autograd.Function):
                 every = list(range(CHANNELS)) if of_mean.shape[0] == CHANNELS else c
                 planes = of_mean.view(1, -1, 1, 1).expand(ctx.shape[0], -1, *ctx.shape[2:])
                 terms.append(apply(BlockIDCT, planes, every, None, None, *options))
-            if of_std is not None and coefficients is not None:
+            if of_std is not None:
+                coefficients = kept(coefficients)
                 change = coefficients * per_channel(of_std, c, coefficients)
                 terms.append(apply(BlockIDCT, change, c, None, None, *options))
             return sum(terms[1:], terms[0]) if terms else None
@@ -211,9 +213,9 @@ class BlockIDCTBackward(torch.autograd.Function):
         if grad is not None and ctx.needs_input_grad[0]:
             options = (ctx.height, ctx.width, ctx.grad_dtype, True)
             of_grad = apply(BlockIDCT, grad, ctx.channels, None, std, *options)
-        if grad is not None and std is not None and first is not None:
+        if grad is not None and std is not None and ctx.needs_input_grad[2]:
             exact = accumulate(ctx.grad_dtype, ctx.dtype)
-            inner = apply(BlockIDCTBackward, first, ctx.channels, None, exact)
+            inner = apply(BlockIDCTBackward, kept(first), ctx.channels, None, exact)
             of_std = statistic_gradient(inner * grad, ctx.channels, std)
         return of_grad, None, of_std, None
 
@@ -224,9 +226,9 @@ class BlockIDCTBackward(torch.autograd.Function):
             terms = []
             if of_grad is not None:
                 terms.append(apply(BlockIDCTBackward, of_grad, ctx.channels, std, ctx.dtype))
-            if of_std is not None and first is not None:
+            if of_std is not None:
                 exact = accumulate(ctx.grad_dtype, ctx.dtype)
-                inner = apply(BlockIDCTBackward, first, ctx.channels, None, exact)
+                inner = apply(BlockIDCTBackward, kept(first), ctx.channels, None, exact)
                 terms.append(inner * per_channel(of_std, ctx.channels, inner))
             return sum(terms[1:], terms[0]).to(ctx.dtype) if terms else None
 

@@ -30,6 +30,7 @@ __all__ = [
     "implement",
     "jvp_primals",
     "keep",
+    "kept",
     "per_channel",
     "register",
     "statistic_gradient",
@@ -155,7 +156,15 @@ def _dual(values: Tensor) -> bool:
 
 def tracked(values: Tensor | None) -> bool:
     """Whether the gradient or the tangent of mean or std may be asked for."""
-    return values is not None and (values.requires_grad or _dual(values))
+    with forward_ad._set_fwd_grad_enabled(True):  # off in setup_context, which would hide tangents
+        return values is not None and (values.requires_grad or _dual(values))
+
+
+def kept(values: Tensor | None) -> Tensor:
+    """What only a tracked mean or std had saved. A derivative must not be left out in silence."""
+    if values is None:
+        raise RuntimeError("freqops: a derivative is asked for that was not announced")
+    return values
 
 
 def per_channel(values: Tensor, channels: Sequence[int], like: Tensor) -> Tensor:
