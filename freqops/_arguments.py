@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from freqops.channels import CHANNELS, ChannelSelection
+from freqops.channels import BLOCK, CHANNELS, ChannelSelection
 
 __all__ = [
     "Channels",
@@ -145,17 +145,18 @@ def check_memory_format(function: str, memory_format: torch.memory_format | None
     return True
 
 
-def check_size(function: str, size: Sequence[int], height: int, width: int) -> tuple[int, int]:
-    """The size of the pictures, at most height x width."""
+def check_size(function: str, size: Sequence[int], rows: int, columns: int) -> tuple[int, int]:
+    """The size of the pictures, at most rows x columns of blocks."""
     if not isinstance(size, (list, tuple)):
         raise TypeError(f"{function}: size must be (height, width), got {_describe(size)}")
     if len(size) != 2:
         raise ValueError(f"{function}: size must be (height, width), got {size!r}")
     h, w = (_integer(function, "size", value) for value in size)
-    if h < 1 or w < 1 or h > height or w > width:
+    # In blocks: where the grid was computed from h and w, a compiler sees that this holds.
+    if h < 1 or w < 1 or _blocks(h) > rows or _blocks(w) > columns:
         raise ValueError(
-            f"{function}: size must lie between (1, 1) and ({height}, {width}), 8 times the grid, "
-            f"got ({h}, {w})"
+            f"{function}: size must lie between (1, 1) and ({BLOCK * rows}, {BLOCK * columns}), "
+            f"8 times the grid, got ({h}, {w})"
         )
     return h, w
 
@@ -201,6 +202,10 @@ def _integer(function: str, argument: str, value: object) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{function}: {argument} must hold integers, got {value!r}")
     return operator.index(value)
+
+
+def _blocks(pixels: int) -> int:
+    return (pixels + BLOCK - 1) // BLOCK
 
 
 def _readable(values: Tensor) -> bool:

@@ -322,7 +322,8 @@ def _fake(
     n, _, height, width = images.shape
     grid = (height + BLOCK - 1) // BLOCK, (width + BLOCK - 1) // BLOCK
     form = torch.channels_last if channels_last else torch.contiguous_format
-    return images.new_empty((n, len(channels), *grid), dtype=dtype).contiguous(memory_format=form)
+    shape = (n, len(channels), *grid)
+    return torch.empty(shape, dtype=dtype, device=images.device, memory_format=form)
 
 
 def _backward_fake(

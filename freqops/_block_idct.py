@@ -91,9 +91,10 @@ def block_idct(
     mean = _arguments.check_statistic("block_idct", "mean", mean, len(indices), coefficients)
     std = _arguments.check_statistic("block_idct", "std", std, len(indices), coefficients)
     _arguments.check_dtype("block_idct", dtype, _arguments.PICTURES)
-    height, width = (BLOCK * n for n in coefficients.shape[-2:])
+    rows, columns = coefficients.shape[-2:]
+    height, width = BLOCK * rows, BLOCK * columns
     if size is not None:
-        height, width = _arguments.check_size("block_idct", size, height, width)
+        height, width = _arguments.check_size("block_idct", size, rows, columns)
 
     batch = coefficients if coefficients.dim() == 4 else coefficients.unsqueeze(0)
     arguments = (batch, indices, mean, std, height, width, dtype, False)
