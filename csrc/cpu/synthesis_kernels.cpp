@@ -33,6 +33,8 @@ struct Input {
   FREQOPS_INLINE Vec<acc> operator()(int channel) const {
     const T* from = picture + channel * stride_c;
     if (contiguous) {
+      // As many streams as channels: more than the hardware follows. Beyond the end is no fault.
+      __builtin_prefetch(from + block + 2 * kLanes<acc>);
       if (count == kLanes<acc>) return load<acc>(from + block);
       return load_some<acc>(from + block, count);
     }
