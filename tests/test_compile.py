@@ -97,7 +97,9 @@ def test_raises_inside(case: Case, row: str) -> None:
 
 
 # Of a compiled function torch itself allows these; the rest it refuses, whatever was compiled.
-RIGHT_OUTSIDE = ("forward", "backward", "dual numbers", "checkpoint")
+# Dual numbers it takes until 2.13, and refuses from 2.14 on.
+RIGHT_OUTSIDE = ("forward", "backward", "checkpoint")
+RIGHT_OR_REFUSED = ("dual numbers",)
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -109,12 +111,13 @@ def test_of_a_compiled_function(case: Case, row: str) -> None:
         return ROWS[row](f, arguments[0], directions[0])
 
     f = compiled(of_argument(case.function, arguments, 0))
-    if row in RIGHT_OUTSIDE:
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(result, f)
+    error = future.exception()
+    if row in RIGHT_OUTSIDE or (row in RIGHT_OR_REFUSED and error is None):
         want = result(of_argument(case.definition, arguments, 0))
-        torch.testing.assert_close(result(f), want, rtol=1e-9, atol=1e-8)
+        torch.testing.assert_close(future.result(), want, rtol=1e-9, atol=1e-8)
     else:
-        with ThreadPoolExecutor(1) as thread:
-            error = thread.submit(result, f).exception()
         assert isinstance(error, RuntimeError)  # so are Dynamo's own and NotImplementedError
 
 
@@ -315,6 +318,8 @@ SAMPLES: dict[str, list[tuple[object, ...]]] = {
 }
 
 
+# opcheck itself reads .grad of the tensors that it derived from ours.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize(
     ("name", "sample"), [(n, i) for n, samples in SAMPLES.items() for i in range(len(samples))]
 )
