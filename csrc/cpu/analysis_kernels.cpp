@@ -102,8 +102,8 @@ template <class T, class acc>
 void run(const Analysis<acc>& p, int64_t begin, int64_t end) {
   alignas(64) Planes<acc> planes;
   alignas(64) T staged[kChannels * kLanes<acc>];
-  const bool streamable = p.stream && is_line<T, acc> && !p.channels_last &&
-                          p.out.stride_c * sizeof(T) % kLine == 0;
+  const bool streamable =
+      p.stream && is_line<T, acc> && !p.channels_last && p.out.stride_c * sizeof(T) % kLine == 0;
   for (int64_t i = begin; i < end; ++i) {
     const Tile tile = tile_at<acc>(i, p.grid_h, p.grid_w);
     load_any(p, tile, planes);

@@ -72,7 +72,8 @@ __attribute__((noinline)) void horizontal(const HalfWay<acc>& in, acc* out, int6
   constexpr int step = pairs ? 2 : 1;
   for (int y = 0; y < kBlock; y += step) {
     Vec<acc> x[kBlock] = {};
-    for (int u = 0; u < columns; ++u) x[u] = pairs ? (in[y][u] + in[y + 1][u]) * acc(.25) : in[y][u];
+    for (int u = 0; u < columns; ++u)
+      x[u] = pairs ? (in[y][u] + in[y + 1][u]) * acc(.25) : in[y][u];
     dct8_transposed<acc>(x);
     if (pairs)
       for (int i = 0; i < kBlock; i += 2) x[i] = x[i + 1] = x[i] + x[i + 1];
@@ -87,8 +88,7 @@ template <class acc, class In>
 void inverse(const Synthesis<acc>& p, const In& in, int k, acc* out, int64_t pitch) {
   if (p.rows[k] == 0) {
     for (int y = 0; y < kBlock; ++y)
-      for (int i = 0; i < kBlock; ++i)
-        store_vector(out + y * pitch + i * kLanes<acc>, Vec<acc>{});
+      for (int i = 0; i < kBlock; ++i) store_vector(out + y * pitch + i * kLanes<acc>, Vec<acc>{});
     return;
   }
   HalfWay<acc> half;
