@@ -3,7 +3,8 @@
 // All four operators are one of two linear machines with different constants:
 //   analysis    pixels -> 3x3 matrix, shift -> chroma smoothing -> rounding -> DCT -> scale, offset
 //               (block_dct and block_idct_backward)
-//   synthesis   coefficients -> scale, offset -> inverse DCT -> chroma smoothing -> 3x3 matrix, shift
+//   synthesis   coefficients -> scale, offset -> inverse DCT -> chroma smoothing -> 3x3 matrix,
+//               shift
 //               (block_idct and block_dct_backward)
 // The smoothing is symmetric: replicated edges leave 7/8 on the diagonal at both ends, so it is its
 // own transpose.
