@@ -51,7 +51,7 @@ wheel: $(BIN)/.freqops-tools
 
 clean:
 	rm -rf build dist *.egg-info freqops/_*.so freqops/_build.json tests/emulation/*.so
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -rf .venv .venv-other .pytest_cache .mypy_cache .ruff_cache .benchmarks
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # CMake decides what is out of date, so this runs every time; with nothing to do it takes a second.
