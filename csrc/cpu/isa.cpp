@@ -16,8 +16,9 @@ bool supported(Isa isa) {
 #ifdef FREQOPS_PORTABLE_ONLY
   return isa == kPortable;
 #else
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("f16c");
+  __builtin_cpu_init();
+  // No processor has AVX2 without F16C, which clang 14 and gcc 10 cannot ask for.
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (isa == kAvx512)
     return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
