@@ -49,6 +49,9 @@ _Inputs = tuple[
 ]
 _BackwardInputs = tuple[Tensor, Sequence[int], Tensor | None, str, int, int, torch.dtype]
 
+# Of a list with more than 192 channels. Below 192, the length at which mean and std would be read by
+# channel number.
+PART = 128
 CHROMA = ("4:4:4", "4:2:0", "dctnet")
 ROUNDING = ("none", "jpeg")
 
@@ -156,18 +159,19 @@ def _long(
     dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:
-    """More channels than there are, 192 in the operator: each is computed once, then copied."""
-    once = list(dict.fromkeys(channels))
-    place = {channel: i for i, channel in enumerate(once)}
-    exact = accumulate(images.dtype, dtype)
-    out = _run(images, once, None, None, chroma, rounding, exact, False)
-    out = out.index_select(1, torch.tensor([place[c] for c in channels], device=out.device))
-    if mean is not None:
-        out = out - per_channel(mean, channels, out)
-    if std is not None:
-        out = out / per_channel(std, channels, out)
+    """More channels than the operator takes at once: parts of the list, one after the other."""
+
+    def part_of(values: Tensor | None, part: slice) -> Tensor | None:
+        return values if values is None or values.shape[0] == CHANNELS else values[part]
+
+    parts = [slice(start, start + PART) for start in range(0, len(channels), PART)]
+    options = (chroma, rounding, dtype, channels_last)
+    results = [
+        _run(images, channels[part], part_of(mean, part), part_of(std, part), *options)
+        for part in parts
+    ]
     form = torch.channels_last if channels_last else torch.contiguous_format
-    return out.to(dtype).contiguous(memory_format=form)
+    return torch.cat(results, 1).contiguous(memory_format=form)
 
 
 class BlockDCT(torch.autograd.Function):
