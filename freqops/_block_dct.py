@@ -49,7 +49,7 @@ _Inputs = tuple[
 ]
 _BackwardInputs = tuple[Tensor, Sequence[int], Tensor | None, str, int, int, torch.dtype]
 
-# Of a list with more than 192 channels. Below 192, the length at which mean and std would be read by
+# Channels of a part of a longer list. Below 192, the length at which mean and std would be read by
 # channel number.
 PART = 128
 CHROMA = ("4:4:4", "4:2:0", "dctnet")
@@ -161,15 +161,13 @@ def _long(
 ) -> Tensor:
     """More channels than the operator takes at once: parts of the list, one after the other."""
 
-    def part_of(values: Tensor | None, part: slice) -> Tensor | None:
-        return values if values is None or values.shape[0] == CHANNELS else values[part]
+    def part(values: Tensor | None, start: int) -> Tensor | None:
+        return values if values is None or len(values) == CHANNELS else values[start : start + PART]
 
-    parts = [slice(start, start + PART) for start in range(0, len(channels), PART)]
-    options = (chroma, rounding, dtype, channels_last)
-    results = [
-        _run(images, channels[part], part_of(mean, part), part_of(std, part), *options)
-        for part in parts
-    ]
+    results = []
+    for start in range(0, len(channels), PART):
+        some, statistics = channels[start : start + PART], (part(mean, start), part(std, start))
+        results.append(_run(images, some, *statistics, chroma, rounding, dtype, channels_last))
     form = torch.channels_last if channels_last else torch.contiguous_format
     return torch.cat(results, 1).contiguous(memory_format=form)
 
