@@ -16,6 +16,9 @@ from torch import Tensor
 
 import freqops
 
+# Deprecations inside torch.compile are not ours to mend, and stop no measurement.
+pytestmark = pytest.mark.filterwarnings("default")
+
 BATCHES = {
     "8 x 448x448": (8, 3, 448, 448),
     "16 x 224x224": (16, 3, 224, 224),
