@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST ?=
 
+export FREQOPS_WERROR ?= on
+
 BIN := $(abspath $(VENV))/bin
 CXX_SOURCES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
