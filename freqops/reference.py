@@ -58,6 +58,11 @@ RGB_TO_YCBCR_JPEG = (
     (32768 / 65536, -27439 / 65536, -5329 / 65536),
 )
 
+# Asked once: Dynamo before torch 2.13 cannot trace the question.
+AUTOCAST_DEVICES = frozenset(
+    filter(torch.amp.is_autocast_available, ("cpu", "cuda", "hpu", "mps", "xla", "xpu"))
+)
+
 Matrix = tuple[tuple[float, float, float], ...]
 
 
@@ -242,7 +247,7 @@ def default_dtype(images: Tensor) -> torch.dtype:
     if images.dtype == torch.float64:
         return torch.float64
     device = images.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return torch.float32
 
@@ -256,7 +261,7 @@ def channel_list(channels: ChannelSelection | Sequence[int] | Tensor | None) -> 
 
 def _no_autocast(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
     device = tensor.device.type
-    if not torch.amp.is_autocast_available(device):
+    if device not in AUTOCAST_DEVICES:
         return contextlib.nullcontext()
     return torch.autocast(device, enabled=False)
 
