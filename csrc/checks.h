@@ -25,6 +25,18 @@ inline std::string shape_str(const Tensor& t) {
   return out.str();
 }
 
+inline ScalarType dtype_named(const char* op, const std::string& name) {
+  if (name == "float32") return ScalarType::Float;
+  if (name == "float64") return ScalarType::Double;
+  if (name == "float16") return ScalarType::Half;
+  if (name == "bfloat16") return ScalarType::BFloat16;
+  if (name == "uint8") return ScalarType::Byte;
+  STD_TORCH_CHECK(false, op,
+                  ": dtype must be \"float32\", \"float64\", \"float16\", \"bfloat16\" or, of "
+                  "pictures, \"uint8\", got \"",
+                  name, "\"");
+}
+
 // The kernels' name of a floating-point dtype.
 inline Type floating_type(const char* op, const char* argument, ScalarType dtype) {
   switch (dtype) {

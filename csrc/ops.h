@@ -14,19 +14,19 @@ using torch::headeronly::IntHeaderOnlyArrayRef;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-#define FREQOPS_DECLARE_OPERATORS                                                            \
-  Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,                     \
-                   const std::optional<Tensor>& mean, const std::optional<Tensor>& std,      \
-                   const std::string& chroma, const std::string& rounding, ScalarType dtype, \
-                   bool channels_last, bool linear);                                         \
-  Tensor block_dct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,              \
-                            const std::optional<Tensor>& std, const std::string& chroma,     \
-                            int64_t height, int64_t width, ScalarType dtype);                \
-  Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,              \
-                    const std::optional<Tensor>& mean, const std::optional<Tensor>& std,     \
-                    int64_t height, int64_t width, ScalarType dtype, bool linear);           \
-  Tensor block_idct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,             \
-                             const std::optional<Tensor>& std, ScalarType dtype);
+#define FREQOPS_DECLARE_OPERATORS                                                          \
+  Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,                   \
+                   const std::optional<Tensor>& mean, const std::optional<Tensor>& std,    \
+                   const std::string& chroma, const std::string& rounding,                 \
+                   const std::string& dtype, bool channels_last, bool linear);             \
+  Tensor block_dct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,            \
+                            const std::optional<Tensor>& std, const std::string& chroma,   \
+                            int64_t height, int64_t width, const std::string& dtype);      \
+  Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,            \
+                    const std::optional<Tensor>& mean, const std::optional<Tensor>& std,   \
+                    int64_t height, int64_t width, const std::string& dtype, bool linear); \
+  Tensor block_idct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,           \
+                             const std::optional<Tensor>& std, const std::string& dtype);
 
 namespace cpu {
 FREQOPS_DECLARE_OPERATORS

@@ -7,12 +7,14 @@
 //   block_dct            out = (D S ycbcr(images))[c] - mean) / std
 //       mean, std        [C], or [192] read by channel number; float32 or float64, on images' device
 //       chroma           "4:4:4", "4:2:0", "dctnet";   rounding "none", "jpeg"
-//       dtype            of the result: float32, float64, float16, bfloat16
+//       dtype            of the result: "float32", "float64", "float16", "bfloat16". A name, because
+//                        AOTInductor of torch 2.10 and 2.11 hands an operator other numbers for a
+//                        ScalarType than those that mean it
 //       channels_last    the result's memory format
 //       linear           the map's derivative: no level shift, no mean, no rounding
 //   block_dct_backward   the transpose of block_dct(..., linear=True): coefficient to picture gradients
 //   block_idct           RGB = ycbcr^-1(D^T (coefficients * std + mean)); channels absent from c count as
-//                        their mean where mean has 192 entries, else as zero. dtype uint8: rounded and
+//                        their mean where mean has 192 entries, else as zero. dtype "uint8": rounded and
 //                        clamped to [0, 255]; floating point: [0, 1] scale. Cropped to height x width
 //       linear           the derivative: no level shift, no mean
 //   block_idct_backward  the transpose of block_idct(..., linear=True)
@@ -21,13 +23,13 @@
 #define FREQOPS_DEFINE_SCHEMAS(m)                                                                \
   m.def(                                                                                         \
       "block_dct(Tensor images, int[] channels, Tensor? mean, Tensor? std, str chroma, "         \
-      "str rounding, ScalarType dtype, bool channels_last=False, bool linear=False) -> Tensor"); \
+      "str rounding, str dtype, bool channels_last=False, bool linear=False) -> Tensor"); \
   m.def(                                                                                         \
       "block_dct_backward(Tensor grad, int[] channels, Tensor? std, str chroma, SymInt height, " \
-      "SymInt width, ScalarType dtype) -> Tensor");                                              \
+      "SymInt width, str dtype) -> Tensor");                                              \
   m.def(                                                                                         \
       "block_idct(Tensor coefficients, int[] channels, Tensor? mean, Tensor? std, "              \
-      "SymInt height, SymInt width, ScalarType dtype, bool linear=False) -> Tensor");            \
+      "SymInt height, SymInt width, str dtype, bool linear=False) -> Tensor");            \
   m.def(                                                                                         \
-      "block_idct_backward(Tensor grad, int[] channels, Tensor? std, ScalarType dtype) -> "      \
+      "block_idct_backward(Tensor grad, int[] channels, Tensor? std, str dtype) -> "      \
       "Tensor");

@@ -21,6 +21,7 @@ from freqops._dispatch import (
     jvp_primals,
     keep,
     kept,
+    operator,
     per_channel,
     register,
     statistic_gradient,
@@ -32,10 +33,10 @@ from freqops.reference import default_dtype
 
 __all__ = ["BlockDCT", "BlockDCTBackward", "block_dct"]
 
-_forward = torch.ops.freqops.block_dct.default
-_backward = torch.ops.freqops.block_dct_backward.default
+_forward = operator("block_dct")
+_backward = operator("block_dct_backward")
 
-# The operators' arguments, as their schemas have them.
+# The operators' arguments.
 _Inputs = tuple[
     Tensor,
     Sequence[int],
@@ -173,7 +174,8 @@ def _long(
 
 
 class BlockDCT(torch.autograd.Function):
-    """The operator block_dct with its derivatives of every order. Arguments as in its schema.
+    """The operator block_dct with its derivatives of every order. Arguments as in its schema,
+    but dtype, which is a torch.dtype.
 
     out = (L images + shift - mean[c]) / std[c] with a linear map L and the channels c, so
 
@@ -207,7 +209,8 @@ class BlockDCT(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: _Context, inputs: _Inputs, output: Tensor) -> None:
-        images, ctx.channels, mean, std, ctx.chroma, _, ctx.dtype, last, linear = inputs
+        images, channels, mean, std, ctx.chroma, _, ctx.dtype, last, linear = inputs
+        ctx.channels = tuple(channels)  # the caller's list may change
         ctx.channels_last, ctx.linear = last, linear
         ctx.images_dtype, ctx.shape = images.dtype, output.shape
         ctx.height, ctx.width = images.shape[2:]
@@ -278,7 +281,8 @@ class BlockDCTBackward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: _Context, inputs: _BackwardInputs, output: Tensor) -> None:
-        grad, ctx.channels, std, ctx.chroma, ctx.height, ctx.width, ctx.dtype = inputs
+        grad, channels, std, ctx.chroma, ctx.height, ctx.width, ctx.dtype = inputs
+        ctx.channels = tuple(channels)
         ctx.grad_dtype = grad.dtype
         keep(ctx, std, grad if tracked(std) else None)
 
@@ -360,7 +364,7 @@ def _batched(
         return with_batch(run(images, channels, mean, std, *options), batch)
     # Statistics that differ along the batch are applied outside the operator.
     options = (chroma, rounding, accumulate(images.dtype, dtype), channels_last, linear)
-    out, _ = with_batch(run(images, channels, None, None, *options), batch or 1)
+    out, _ = with_batch(run(images, channels, None, None, *options), batch or (1, len(images)))
     if mean is not None and not linear:
         out = out - batched_statistic(mean, in_dims[2], channels, out)
     if std is not None:

@@ -21,6 +21,7 @@ from freqops._dispatch import (
     jvp_primals,
     keep,
     kept,
+    operator,
     per_channel,
     register,
     statistic_gradient,
@@ -31,10 +32,10 @@ from freqops.channels import BLOCK, CHANNELS
 
 __all__ = ["BlockIDCT", "BlockIDCTBackward", "block_idct"]
 
-_forward = torch.ops.freqops.block_idct.default
-_backward = torch.ops.freqops.block_idct_backward.default
+_forward = operator("block_idct")
+_backward = operator("block_idct_backward")
 
-# The operators' arguments, as their schemas have them.
+# The operators' arguments.
 _Inputs = tuple[Tensor, Sequence[int], Tensor | None, Tensor | None, int, int, torch.dtype, bool]
 _BackwardInputs = tuple[Tensor, Sequence[int], Tensor | None, torch.dtype]
 
@@ -107,7 +108,8 @@ def block_idct(
 
 
 class BlockIDCT(torch.autograd.Function):
-    """The operator block_idct with its derivatives of every order. Arguments as in its schema.
+    """The operator block_idct with its derivatives of every order. Arguments as in its schema,
+    but dtype, which is a torch.dtype.
 
     out = K (coefficients std[c] + mean) + shift with a linear map K and the channels c, so
 
@@ -138,7 +140,8 @@ class BlockIDCT(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: _Context, inputs: _Inputs, output: Tensor) -> None:
-        coefficients, ctx.channels, mean, std, ctx.height, ctx.width, ctx.dtype, ctx.linear = inputs
+        coefficients, channels, mean, std, ctx.height, ctx.width, ctx.dtype, ctx.linear = inputs
+        ctx.channels = tuple(channels)  # the caller's list may change
         ctx.coefficients_dtype, ctx.shape = coefficients.dtype, coefficients.shape
         if ctx.dtype == torch.uint8:
             ctx.mark_non_differentiable(output)
@@ -203,7 +206,8 @@ class BlockIDCTBackward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: _Context, inputs: _BackwardInputs, output: Tensor) -> None:
-        grad, ctx.channels, std, ctx.dtype = inputs
+        grad, channels, std, ctx.dtype = inputs
+        ctx.channels = tuple(channels)
         ctx.grad_dtype, (ctx.height, ctx.width) = grad.dtype, grad.shape[2:]
         keep(ctx, std, grad if tracked(std) else None)
 
@@ -311,7 +315,7 @@ def _backward_batched(
     if std is None or in_dims[2] is None:
         return with_batch(run(flat, channels, std, dtype), batch)
     exact = accumulate(grad.dtype, dtype)
-    out, _ = with_batch(run(flat, channels, None, exact), batch or 1)
+    out, _ = with_batch(run(flat, channels, None, exact), batch or (1, len(flat)))
     return (out * batched_statistic(std, in_dims[2], channels, out)).to(dtype), 0
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Concatenate, ParamSpec, Protocol
+from functools import partial, wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from freqops import _library as _library  # loads the operators
-from freqops._arguments import accumulate
+from freqops._arguments import PICTURES, accumulate
 from freqops.channels import CHANNELS
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "jvp_primals",
     "keep",
     "kept",
+    "operator",
     "per_channel",
     "register",
     "statistic_gradient",
@@ -39,14 +40,41 @@ __all__ = [
 ]
 
 P = ParamSpec("P")
+R = TypeVar("R")
 Function = type[torch.autograd.Function]
 Dims = Sequence[int | None]  # which dimension of each argument is the batch of vmap
 
 _kernels = torch.library.Library("freqops", "IMPL")  # type: ignore[no-untyped-call]
 
 
+# The schemas say which dtype by name (csrc/schemas.h tells why); all Python has torch.dtype.
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in PICTURES}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
 class Operator(Protocol):
     def __call__(self, *arguments: object) -> Tensor: ...
+
+
+def operator(name: str) -> Operator:
+    """torch.ops.freqops.NAME, called with torch.dtype where its schema has a name."""
+    compiled: Operator = getattr(torch.ops.freqops, name).default
+
+    def call_by_name(*arguments: object) -> Tensor:
+        return compiled(*[NAMES[a] if isinstance(a, torch.dtype) else a for a in arguments])
+
+    return call_by_name
+
+
+def _typed(function: Callable[P, R]) -> Callable[P, R]:
+    """A function as the dispatcher calls it: with names where it takes torch.dtype."""
+
+    @wraps(function)
+    def called_by_name(*arguments: P.args, **options: P.kwargs) -> R:
+        typed = [DTYPES.get(a, a) if isinstance(a, str) else a for a in arguments]
+        return function(*typed, **options)  # type: ignore[arg-type]
+
+    return called_by_name
 
 
 class Context(torch.autograd.function.FunctionCtx):
@@ -77,11 +105,11 @@ def register(
     batched gets what to call on the batch: the class under torch.func, the operator where vmap
     meets the operator itself, as it does inside torch.compile.
     """
-    operator: Operator = getattr(torch.ops.freqops, name).default
-    torch.library.register_fake(f"freqops::{name}", fake)
-    torch.library.register_vmap(f"freqops::{name}", partial(batched, operator))
+    torch.library.register_fake(f"freqops::{name}", _typed(fake))
+    by_operator = partial(batched, operator(name))
+    torch.library.register_vmap(f"freqops::{name}", _typed(by_operator))
     function.vmap = partial(batched, partial(apply, function))  # type: ignore[method-assign]
-    implement(name, "Autograd", partial(_call_as_kernel, function, operator))
+    implement(name, "Autograd", partial(_call_as_kernel, function, name))
 
 
 @contextlib.contextmanager
@@ -102,7 +130,7 @@ def _primal(dual: Tensor) -> Tensor:
 
 def implement(name: str, key: str, kernel: Callable[P, Tensor]) -> None:
     """Makes a Python function the operator's kernel for a dispatch key."""
-    _kernels.impl(name, kernel, key)  # type: ignore[no-untyped-call]
+    _kernels.impl(name, _typed(kernel), key)  # type: ignore[no-untyped-call]
 
 
 def apply(function: Function, *arguments: object) -> Tensor:
@@ -130,17 +158,17 @@ def call(function: Function, operator: Operator, *arguments: object) -> Tensor:
     return below_autograd(operator, *arguments)
 
 
-def _call_as_kernel(function: Function, operator: Operator, *arguments: object) -> Tensor:
+def _call_as_kernel(function: Function, name: str, *arguments: object) -> Tensor:
     """`call` for the Autograd key, where Python's own record of dual levels may be wrong: code that
     Dynamo compiled opens them in C++ alone. So the tensors are asked."""
     if torch._C._are_functorch_transforms_active():
         raise NotImplementedError(
-            f"{operator}: torch.func.grad, vjp, jvp and their like need the public functions of "
-            "freqops, outside torch.compile"
+            f"freqops.{name}: torch.func.grad, vjp, jvp and their like need the public functions "
+            "of freqops, outside torch.compile"
         )
     if _requires_grad(arguments) or any(isinstance(a, Tensor) and _dual(a) for a in arguments):
         return apply(function, *arguments)
-    return below_autograd(operator, *arguments)
+    return below_autograd(operator(name), *arguments)
 
 
 def _requires_grad(arguments: tuple[object, ...]) -> bool:
@@ -176,26 +204,26 @@ def per_channel(values: Tensor, channels: Sequence[int], like: Tensor) -> Tensor
 
 def statistic_gradient(products: Tensor, channels: Sequence[int], values: Tensor) -> Tensor:
     """products [N, C, gh, gw] summed over pictures and blocks, in the shape and type of values."""
-    total = products.sum((0, 2, 3))
+    total = products.to(accumulate(products.dtype)).sum((0, 2, 3))
     if values.shape[0] == CHANNELS:
         index = torch.tensor(list(channels), device=total.device)
         total = total.new_zeros(CHANNELS).index_add(0, index, total)
     return total.to(values.dtype)
 
 
-def flat_batch(values: Tensor, dim: int | None) -> tuple[Tensor, int | None]:
-    """[.., B, ..] -> [B N, ...] and B; a tensor without vmap's batch as it is, and None."""
+def flat_batch(values: Tensor, dim: int | None) -> tuple[Tensor, tuple[int, int] | None]:
+    """[.., B, ..] -> [B N, ...] and (B, N); a tensor without vmap's batch as it is, and None."""
     if dim is None:
         return values, None
     values = values.movedim(dim, 0)
-    return values.flatten(0, 1), values.shape[0]
+    return values.flatten(0, 1), (values.shape[0], values.shape[1])
 
 
-def with_batch(values: Tensor, batch: int | None) -> tuple[Tensor, int | None]:
+def with_batch(values: Tensor, batch: tuple[int, int] | None) -> tuple[Tensor, int | None]:
     """[B N, ...] -> [B, N, ...], and where the batch is."""
     if batch is None:
         return values, None
-    return torch.unflatten(values, 0, (batch, values.shape[0] // batch)), 0
+    return torch.unflatten(values, 0, batch), 0
 
 
 def batched_statistic(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from by_dtype import Operators
 from support import EMULATED, Backend
 
 import freqops.ops  # noqa: F401  loads the libraries
@@ -24,7 +25,7 @@ def _make(name: str) -> Iterator[Backend]:
             torch.ops.freqops.set_cpu_isa(name.removeprefix("cpu-"))
         except RuntimeError as error:
             pytest.skip(f"this machine lacks the instructions: {error}")
-        yield Backend(name, torch.ops.freqops, "cpu")
+        yield Backend(name, Operators(torch.ops.freqops), "cpu")
         torch.ops.freqops.set_cpu_isa(before)
     elif name == "cuda-emulated":
         if not EMULATED.exists():
@@ -33,11 +34,11 @@ def _make(name: str) -> Iterator[Backend]:
                 "cmake --build build/cmake --target freqops_emulated"
             )
         torch.ops.load_library(str(EMULATED))
-        yield Backend(name, torch.ops.freqops_emulated, "cpu")
+        yield Backend(name, Operators(torch.ops.freqops_emulated), "cpu")
     else:
         if not torch.cuda.is_available():
             pytest.skip("no GPU here")
-        yield Backend(name, torch.ops.freqops, "cuda")
+        yield Backend(name, Operators(torch.ops.freqops), "cuda")
 
 
 @pytest.fixture(params=BACKENDS)

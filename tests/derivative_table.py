@@ -46,7 +46,7 @@ def _dct(function: Callable[..., Tensor], **options: object) -> Function:
 
 def _dct_operator(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return torch.ops.freqops.block_dct(
-        x, CHANNELS, mean, std, "4:2:0", "none", torch.float64, False, False
+        x, CHANNELS, mean, std, "4:2:0", "none", "float64", False, False
     )
 
 
@@ -57,7 +57,7 @@ def _idct(function: Callable[..., Tensor]) -> Function:
 
 
 def _idct_operator(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    return torch.ops.freqops.block_idct(x, CHANNELS, mean, std, *SIZE, torch.float64)
+    return torch.ops.freqops.block_idct(x, CHANNELS, mean, std, *SIZE, "float64")
 
 
 DCT = Case(

@@ -30,6 +30,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from freqops import ChannelSelection, block_dct, block_idct, reference
+from freqops._dispatch import NAMES
 
 # torch's own forward-mode machinery, inductor and export call torch's own deprecated functions.
 pytestmark = [
@@ -349,8 +350,9 @@ def test_opcheck(name: str, sample: int) -> None:
         for a in SAMPLES[name][sample]
     ]
     operator = getattr(torch.ops.freqops, name).default
-    for arguments in (SAMPLES[name][sample], tuple(tracked)):
-        torch.library.opcheck(operator, arguments)
+    for arguments in (SAMPLES[name][sample], tracked):
+        named = [NAMES[a] if isinstance(a, torch.dtype) else a for a in arguments]
+        torch.library.opcheck(operator, tuple(named))
 
 
 @pytest.mark.gpu

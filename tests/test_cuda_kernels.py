@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from by_dtype import Operators
 from support import CHANNELS, CHROMA, EMULATED, pictures, selection, statistics
 from torch import Tensor
 
 F32 = torch.float32
+OPS = Operators(torch.ops.freqops_emulated)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,7 +24,7 @@ def emulated() -> None:
 
 def operators(images: Tensor, channels: list[int], chroma: str, dtype: torch.dtype) -> list[Tensor]:
     """All four operators in turn."""
-    ops = torch.ops.freqops_emulated
+    ops = OPS
     size = images.shape[-2:]
     mean, std = statistics(len(channels))
     out = ops.block_dct(images, channels, mean, std, chroma, "none", dtype)
@@ -53,7 +55,7 @@ def test_pictures_of_a_batch_do_not_touch(
 
 def test_channels_last_result_of_a_cut_batch() -> None:
     images, channels = pictures((3, 3, 70, 90)), selection(50)
-    ops = torch.ops.freqops_emulated
+    ops = OPS
     want = ops.block_dct(images, channels, None, None, "4:4:4", "none", F32)
     got = ops.block_dct(images, channels, None, None, "4:4:4", "none", F32, True)
     assert got.is_contiguous(memory_format=torch.channels_last)
@@ -81,7 +83,7 @@ def far_apart(x: Tensor, axis: int) -> Tensor:
 def test_pixels_beyond_two_to_the_31(axis: int) -> None:
     images = pictures((2, 3, 2, 2))
     far = far_apart(images, axis)
-    ops = torch.ops.freqops_emulated
+    ops = OPS
     for chroma in CHROMA:
         args = (list(range(CHANNELS)), None, None, chroma, "none", F32)
         assert torch.equal(ops.block_dct(far, *args), ops.block_dct(images, *args))
@@ -91,7 +93,7 @@ def test_pixels_beyond_two_to_the_31(axis: int) -> None:
 def test_coefficients_beyond_two_to_the_31(axis: int) -> None:
     coefficients = torch.randn(2, 2, 2, 2, generator=torch.Generator().manual_seed(0))
     far = far_apart(coefficients.half(), axis)
-    ops = torch.ops.freqops_emulated
+    ops = OPS
     args = ([3, 3], None, "4:4:4", 16, 16, F32)
     want = ops.block_dct_backward(coefficients.half(), *args)
     assert torch.equal(ops.block_dct_backward(far, *args), want)
@@ -102,11 +104,7 @@ def test_a_picture_has_fewer_than_two_to_the_31_blocks() -> None:
     pixel = torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
     for size in [(2**31, 1), (1, 2**31), (2**18, 2**19)]:
         with pytest.raises(RuntimeError, match=r"fewer than 2\^31 rows, columns and 8x8 blocks"):
-            torch.ops.freqops_emulated.block_dct(
-                pixel.expand(1, 3, *size), [0], None, None, "4:4:4", "none", F32
-            )
+            OPS.block_dct(pixel.expand(1, 3, *size), [0], None, None, "4:4:4", "none", F32)
     for size in [(2**28, 1), (1, 2**28), (2**15, 2**16)]:
         with pytest.raises(RuntimeError, match=f"got {size[0]} x {size[1]} blocks"):
-            torch.ops.freqops_emulated.block_idct(
-                torch.zeros(1, 1, 1, 1).expand(1, 1, *size), [0], None, None, 8, 8, F32
-            )
+            OPS.block_idct(torch.zeros(1, 1, 1, 1).expand(1, 1, *size), [0], None, None, 8, 8, F32)

@@ -80,11 +80,11 @@ def test_adjoint_operators(chroma: str) -> None:
 
     def dct(grad: Tensor, std: Tensor) -> Tensor:
         return torch.ops.freqops.block_dct_backward(
-            grad, repeated, std[:4], chroma, 2, 9, torch.float64
+            grad, repeated, std[:4], chroma, 2, 9, "float64"
         )
 
     def idct(grad: Tensor, std: Tensor) -> Tensor:
-        return torch.ops.freqops.block_idct_backward(grad, CHANNELS, std, torch.float64)
+        return torch.ops.freqops.block_idct_backward(grad, CHANNELS, std, "float64")
 
     for function, first in ((dct, grad), (idct, picture)):
         arguments = [first.clone().requires_grad_(), std.clone().requires_grad_()]
@@ -204,11 +204,40 @@ def test_blocks_beyond_the_cropped_picture_have_no_gradient() -> None:
 
 def test_the_class_is_public_and_takes_what_the_operator_takes() -> None:
     images = torch.rand(1, 3, 8, 8, requires_grad=True)
-    arguments = ([0, 1], None, None, "4:4:4", "none", torch.float32)
-    for f in (freqops.autograd.BlockDCT.apply, torch.ops.freqops.block_dct):
-        out = f(images, *arguments)
+    arguments = ([0, 1], None, None, "4:4:4", "none")
+    for f, dtype in (
+        (freqops.autograd.BlockDCT.apply, torch.float32),
+        (torch.ops.freqops.block_dct, "float32"),
+    ):
+        out = f(images, *arguments, dtype)
         assert type(out.grad_fn).__name__ == "BlockDCTBackward"
         torch.testing.assert_close(out, reference.block_dct(images, [0, 1]), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("function", [ops.block_dct, ops.block_idct])
+def test_the_callers_list_may_change(function: Callable[..., Tensor]) -> None:
+    values = torch.rand(1, 3, 8, 8, requires_grad=True)
+    channels = [0, 1, 2]
+    options = {} if function is ops.block_dct else {"dtype": torch.float32}
+    want = torch.autograd.grad(function(values, tuple(channels), **options).sum(), values)[0]
+    out = function(values, channels, **options)
+    channels[:] = [100, 101, 102]
+    assert torch.equal(torch.autograd.grad(out.sum(), values)[0], want)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_gradient_of_the_mean_of_half_results_is_summed_exactly(dtype: torch.dtype) -> None:
+    mean = torch.zeros(1, requires_grad=True)
+    out = ops.block_dct(torch.zeros(1, 3, 8, 8 * 70000), [0], mean=mean, dtype=dtype)
+    out.float().sum().backward()  # 70,000 overflows float16; bfloat16 stops counting at 256
+    assert mean.grad is not None
+    assert mean.grad.item() == -70000
+
+
+def test_vmap_of_nothing() -> None:
+    coefficients = torch.vmap(ops.block_dct)(torch.zeros(0, 2, 3, 9, 9))
+    assert coefficients.shape == (0, 2, 192, 2, 2)
+    assert torch.vmap(ops.block_idct)(coefficients).shape == (0, 2, 3, 16, 16)
 
 
 def test_no_graph_where_none_is_wanted() -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from by_dtype import Operators
 from support import pictures
 
 import freqops.ops  # noqa: F401  loads the operators
 
 pytestmark = pytest.mark.large
 
+OPS = Operators(torch.ops.freqops)
 F16 = torch.float16
 ALL = list(range(192))
 
@@ -23,7 +25,7 @@ def test_large_pictures() -> None:
     images = torch.zeros(1, 3, side, side, dtype=torch.uint8)
     assert images.numel() > 2**31
     images[..., -64:, -64:] = pictures((1, 3, 64, 64))
-    block_dct = torch.ops.freqops.block_dct
+    block_dct = OPS.block_dct
     out = block_dct(images, [0, 70, 130], None, None, "4:2:0", "none", torch.float32)
     crop = images[..., -64:, -64:].clone()
     want = block_dct(crop, [0, 70, 130], None, None, "4:2:0", "none", torch.float32)
@@ -33,7 +35,7 @@ def test_large_pictures() -> None:
 def test_large_coefficients() -> None:
     """3600 copies of one picture, which share its memory, have 2.17e9 coefficients."""
     image = pictures((1, 3, 448, 448))
-    block_dct, block_idct = torch.ops.freqops.block_dct, torch.ops.freqops.block_idct
+    block_dct, block_idct = OPS.block_dct, OPS.block_idct
     want = block_dct(image, ALL, None, None, "4:4:4", "none", F16)
     out = block_dct(image.expand(3600, -1, -1, -1), ALL, None, None, "4:4:4", "none", F16)
     assert out.numel() > 2**31
@@ -49,7 +51,7 @@ def test_large_gradients() -> None:
     """Gradients of 3600 pictures: 2.17e9 elements."""
     grad = torch.randn(1, 6, 56, 56, dtype=F16)
     channels = [0, 1, 8, 64, 128, 191]
-    backward = torch.ops.freqops.block_dct_backward
+    backward = OPS.block_dct_backward
     for chroma in ["4:4:4", "dctnet"]:
         want = backward(grad, channels, None, chroma, 448, 448, F16)
         out = backward(grad.expand(3600, -1, -1, -1), channels, None, chroma, 448, 448, F16)
@@ -57,5 +59,5 @@ def test_large_gradients() -> None:
         assert torch.equal(out[0], want[0])
         assert torch.equal(out[-1], want[0])
 
-    adjoint = torch.ops.freqops.block_idct_backward  # reads beyond 2^31
+    adjoint = OPS.block_idct_backward  # reads beyond 2^31
     assert torch.equal(adjoint(out, channels, None, F16)[-1], adjoint(want, channels, None, F16)[0])

@@ -108,8 +108,13 @@ REFUSED: list[tuple[Callable[[Backend], object], str]] = [
     ),
     (coefficients(G, [0, 1], zeros(4), None, 24, 32, F32), "mean must be [2] or [192], got [4]"),
     (
-        coefficients(G, [0, 1], None, None, 24, 32, torch.int64),
-        "dtype must be uint8, float16, bfloat16, float32 or float64, got Long",
+        coefficients(G, [0, 1], None, None, 24, 32, "int64"),
+        'dtype must be "float32", "float64", "float16", "bfloat16" or, of pictures, "uint8", '
+        'got "int64"',
+    ),
+    (
+        lambda backend: backend.ops.block_idct_backward(zeros(1, 3, 8, 8), [7, 7], None, F32),
+        "block_idct_backward: channels must be distinct, got 7 twice",
     ),
     (
         lambda backend: backend.ops.block_idct_backward(zeros(1, 1, 8, 8), [0], None, F32),

@@ -245,7 +245,8 @@ def test_devices_without_kernels_run_the_reference(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(_fallback, "_warned", set())
 
     def there(name: str, *arguments: object) -> Tensor:
-        out: Tensor = getattr(torch.ops.freqops, name).default.redispatch(keys, *arguments)
+        named = [_dispatch.NAMES[a] if isinstance(a, torch.dtype) else a for a in arguments]
+        out: Tensor = getattr(torch.ops.freqops, name).default.redispatch(keys, *named)
         return out
 
     with pytest.warns(RuntimeWarning, match="no kernels for MPS .*run the reference"):

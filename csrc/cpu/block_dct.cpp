@@ -6,14 +6,15 @@ namespace freqops::cpu {
 
 Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,
                  const std::optional<Tensor>& mean, const std::optional<Tensor>& std,
-                 const std::string& chroma_name, const std::string& rounding, ScalarType dtype,
-                 bool channels_last, bool linear) {
+                 const std::string& chroma_name, const std::string& rounding,
+                 const std::string& dtype_name, bool channels_last, bool linear) {
   const char* op = "block_dct";
   check_pictures(op, "images", images);
   check_channels(op, channels);
   check_statistic(op, "mean", mean, channels, images);
   check_statistic(op, "std", std, channels, images);
   const Type type = floating_or_uint8_type(op, "images", images.scalar_type());
+  const ScalarType dtype = dtype_named(op, dtype_name);
   const Type out_type = floating_type(op, "dtype", dtype);
   const Chroma chroma = chroma_mode(op, chroma_name);
   const bool jpeg = rounding_mode(op, rounding);
@@ -35,13 +36,14 @@ Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,
 
 Tensor block_dct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,
                           const std::optional<Tensor>& std, const std::string& chroma_name,
-                          int64_t height, int64_t width, ScalarType dtype) {
+                          int64_t height, int64_t width, const std::string& dtype_name) {
   const char* op = "block_dct_backward";
   check_channels(op, channels);
   check_coefficients(op, "grad", grad, channels);
   check_covers(op, height, width, grad);
   check_statistic(op, "std", std, channels, grad);
   const Type type = floating_type(op, "grad", grad.scalar_type());
+  const ScalarType dtype = dtype_named(op, dtype_name);
   const Type out_type = floating_type(op, "dtype", dtype);
   const Chroma chroma = chroma_mode(op, chroma_name);
 

@@ -6,7 +6,7 @@ namespace freqops::cpu {
 
 Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,
                   const std::optional<Tensor>& mean, const std::optional<Tensor>& std,
-                  int64_t height, int64_t width, ScalarType dtype, bool linear) {
+                  int64_t height, int64_t width, const std::string& dtype_name, bool linear) {
   const char* op = "block_idct";
   check_channels(op, channels);
   check_distinct(op, channels);
@@ -15,6 +15,7 @@ Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,
   check_statistic(op, "mean", mean, channels, coefficients);
   check_statistic(op, "std", std, channels, coefficients);
   const Type type = floating_type(op, "coefficients", coefficients.scalar_type());
+  const ScalarType dtype = dtype_named(op, dtype_name);
   const Type out_type = floating_or_uint8_type(op, "dtype", dtype);
 
   const int64_t sizes[] = {coefficients.size(0), kComponents, height, width};
@@ -29,12 +30,14 @@ Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,
 }
 
 Tensor block_idct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,
-                           const std::optional<Tensor>& std, ScalarType dtype) {
+                           const std::optional<Tensor>& std, const std::string& dtype_name) {
   const char* op = "block_idct_backward";
   check_pictures(op, "grad", grad);
   check_channels(op, channels);
+  check_distinct(op, channels);
   check_statistic(op, "std", std, channels, grad);
   const Type type = floating_type(op, "grad", grad.scalar_type());
+  const ScalarType dtype = dtype_named(op, dtype_name);
   const Type out_type = floating_type(op, "dtype", dtype);
 
   const int64_t sizes[] = {grad.size(0), int64_t(channels.size()), blocks(grad.size(2)),

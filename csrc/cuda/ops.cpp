@@ -88,8 +88,8 @@ void synthesise_smoothed(SynthesisParams<acc> params, const Tensor& like,
 
 Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,
                  const std::optional<Tensor>& mean, const std::optional<Tensor>& std,
-                 const std::string& chroma, const std::string& rounding, ScalarType dtype,
-                 bool channels_last, bool linear) {
+                 const std::string& chroma, const std::string& rounding,
+                 const std::string& dtype_name, bool channels_last, bool linear) {
   constexpr const char* op = "block_dct";
   check_pictures(op, "images", images);
   check_channels(op, channels);
@@ -97,6 +97,7 @@ Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,
   check_statistic(op, "std", std, channels, images);
   check_grid(op, blocks(images.size(2)), blocks(images.size(3)));
   const Type type = floating_or_uint8_type(op, "images", images.scalar_type());
+  const ScalarType dtype = dtype_named(op, dtype_name);
   const Type result_type = floating_type(op, "dtype", dtype);
   const Chroma smoothing = chroma_mode(op, chroma);
   const bool rounded = rounding_mode(op, rounding) && !linear;
@@ -135,7 +136,7 @@ Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,
 
 Tensor block_dct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,
                           const std::optional<Tensor>& std, const std::string& chroma,
-                          int64_t height, int64_t width, ScalarType dtype) {
+                          int64_t height, int64_t width, const std::string& dtype_name) {
   constexpr const char* op = "block_dct_backward";
   check_channels(op, channels);
   check_coefficients(op, "grad", grad, channels);
@@ -143,6 +144,7 @@ Tensor block_dct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,
   check_covers(op, height, width, grad);
   check_grid(op, grad.size(2), grad.size(3));
   const Type type = floating_type(op, "grad", grad.scalar_type());
+  const ScalarType dtype = dtype_named(op, dtype_name);
   const Type result_type = floating_type(op, "dtype", dtype);
   const Chroma smoothing = chroma_mode(op, chroma);
 
@@ -175,7 +177,7 @@ Tensor block_dct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,
 
 Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,
                   const std::optional<Tensor>& mean, const std::optional<Tensor>& std,
-                  int64_t height, int64_t width, ScalarType dtype, bool linear) {
+                  int64_t height, int64_t width, const std::string& dtype_name, bool linear) {
   constexpr const char* op = "block_idct";
   check_channels(op, channels);
   check_distinct(op, channels);
@@ -185,6 +187,7 @@ Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,
   check_within(op, height, width, coefficients);
   check_grid(op, coefficients.size(2), coefficients.size(3));
   const Type type = floating_type(op, "coefficients", coefficients.scalar_type());
+  const ScalarType dtype = dtype_named(op, dtype_name);
   const Type result_type = floating_or_uint8_type(op, "dtype", dtype);
 
   const DeviceScope device(coefficients);
@@ -218,7 +221,7 @@ Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,
 }
 
 Tensor block_idct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,
-                           const std::optional<Tensor>& std, ScalarType dtype) {
+                           const std::optional<Tensor>& std, const std::string& dtype_name) {
   constexpr const char* op = "block_idct_backward";
   check_pictures(op, "grad", grad);
   check_channels(op, channels);
@@ -226,6 +229,7 @@ Tensor block_idct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,
   check_statistic(op, "std", std, channels, grad);
   check_grid(op, blocks(grad.size(2)), blocks(grad.size(3)));
   const Type type = floating_type(op, "grad", grad.scalar_type());
+  const ScalarType dtype = dtype_named(op, dtype_name);
   const Type result_type = floating_type(op, "dtype", dtype);
 
   const DeviceScope device(grad);
