@@ -6,7 +6,7 @@
 Importing loads the compiled operators into torch.ops.freqops and nothing else.
 """
 
-from freqops import autograd, data, nn, reference
+from freqops import autograd, data, files, nn, reference
 from freqops.channels import ChannelSelection
 from freqops.ops import block_dct, block_idct
 from freqops.statistics import ChannelStatistics
@@ -19,6 +19,7 @@ __all__ = [
     "block_dct",
     "block_idct",
     "data",
+    "files",
     "nn",
     "reference",
 ]

@@ -34,6 +34,8 @@ class FrequencyTransform(nn.Module):
             statistics. They move with ``.to(device)`` but stay float32 under ``.half()``,
             ``.bfloat16()``, ``.double()`` and ``.to(dtype)``: in bfloat16 they would be off
             by up to 0.4 %. The dtype of the result is that of the argument.
+        The state dict also holds the channel numbers, as ``_extra_state``: weights that were trained
+        on other channels do not load.
 
     Raises:
         TypeError, ValueError: those of ``ChannelSelection.of`` and ``block_dct``; statistics is
@@ -123,6 +125,23 @@ class FrequencyTransform(nn.Module):
         return block_idct(
             coefficients, self.channels, mean=self.mean, std=self.std, size=size, dtype=dtype
         )
+
+    def get_extra_state(self) -> Tensor:
+        """The channel numbers, for the state dict."""
+        return torch.tensor(self.channels.indices)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Checks that a state dict was saved with the same channels.
+
+        Raises:
+            ValueError: it was not.
+        """
+        saved = tuple(state.tolist())
+        if saved != self.channels.indices:
+            raise ValueError(
+                f"the state dict must hold the channels of this module, {self.channels.indices}, "
+                f"got {saved}"
+            )
 
     def extra_repr(self) -> str:
         """The settings."""

@@ -94,16 +94,22 @@ def test_statistics_are_buffers_and_are_saved() -> None:
     transform = FrequencyTransform(24, STATISTICS)
     assert list(transform.parameters()) == []
     state = transform.state_dict()
-    assert sorted(state) == ["mean", "std"]
+    assert sorted(state) == ["_extra_state", "mean", "std"]
     assert torch.equal(state["mean"], STATISTICS.mean.float())
     assert torch.equal(state["std"], STATISTICS.std.float())
     other = FrequencyTransform(24, ChannelStatistics.photographs())
     other.load_state_dict(state)
     images = pictures(1, 3, 16, 16)
     assert torch.equal(other(images), transform(images))
-    assert dict(FrequencyTransform(24).state_dict()) == {}
+    assert list(FrequencyTransform(24).state_dict()) == ["_extra_state"]
     with pytest.raises(RuntimeError, match="Unexpected key"):
         FrequencyTransform(24).load_state_dict(state)
+
+
+def test_weights_of_other_channels_do_not_load() -> None:
+    state = FrequencyTransform(24).state_dict()
+    with pytest.raises(ValueError, match=r"channels of this module, \(0, 1, 2, 3, 4, 5, 8.*got \(0"):
+        FrequencyTransform(ChannelSelection.learned(24)).load_state_dict(state)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +132,7 @@ def test_statistics_stay_float32(move: Callable[[nn.Module], nn.Module]) -> None
     assert transform.mean.dtype == transform.std.dtype == torch.float32
     assert network[1].weight.dtype != torch.float32
     assert torch.equal(transform(images), want)
-    assert sorted(transform.state_dict()) == ["mean", "std"], "still buffers"
+    assert sorted(transform.state_dict()) == ["_extra_state", "mean", "std"], "still buffers"
 
 
 def test_statistics_move_with_the_module() -> None:
