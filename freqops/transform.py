@@ -228,7 +228,8 @@ def _in_threads(
 def _one(job: Job, settings: Settings) -> str | None:
     try:
         content = convert(job.source, settings)
-    except (OSError, ValueError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError, RuntimeError) as error:
+        # torch has a RuntimeError for what does not fit into memory.
         return _reason(error.__cause__ or error)
     write(content, job.target)
     return None

@@ -370,6 +370,19 @@ def test_resize_and_crop_options(tmp_path, options, grid):
     assert read(tmp_path / "a.png.safetensors").coefficients.shape[1:] == grid
 
 
+def test_a_picture_that_outgrows_the_memory_is_broken(tmp_path, capsys):
+    """1 x 60000 with a short side of 100000: 7.2 PB, beyond any address space."""
+    save(tmp_path / "in" / "a.png")
+    save(tmp_path / "in" / "line.png", height=1, width=60000)
+    options = ["--resize", "100000", "--crop", "16", "-o", str(tmp_path / "out")]
+    line = str(tmp_path / "in" / "line.png")
+    assert main(["transform", line, *options]) == 1
+    out, err = capsys.readouterr()
+    assert out == f"0 written, 1 broken and skipped: {tmp_path / 'out'}\n"
+    assert f"skipped {line}" in err
+    assert "allocate" in err
+
+
 def test_a_picture_smaller_than_the_crop_is_broken(tmp_path, capsys):
     source = save(tmp_path / "a.png", height=40, width=56)
     assert transform(source, "-o", tmp_path, "--crop", "41") == 1
