@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from freqops.channels import BLOCK, CHANNELS, ChannelSelection
+from freqops.channels import BLOCK, CHANNELS, ChannelSelection, python_number
 
 __all__ = [
     "Channels",
@@ -199,8 +199,15 @@ def _integer(function: str, argument: str, value: object) -> int:
         return value
     if isinstance(value, torch.SymInt):  # a size that a compiler has not fixed
         return value  # type: ignore[return-value]
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{function}: {argument} must hold integers, got {value!r}")
+    if isinstance(value, Tensor) and torch.compiler.is_compiling():
+        raise TypeError(
+            f"{function}: {argument} must hold integers under torch.compile and torch.export, "
+            "where a tensor's value is not known, got a Tensor"
+        )
+    value = python_number(value)
+    # What is an array still holds more than one number, or none.
+    if isinstance(value, bool) or not hasattr(value, "__index__") or hasattr(value, "shape"):
+        raise TypeError(f"{function}: {argument} must hold integers, got {_describe(value)}")
     return operator.index(value)
 
 

@@ -62,10 +62,21 @@ def zigzag_rank(channel: SupportsIndex) -> int:
     return _RANK[_channel(channel, "channel") % FREQUENCIES]
 
 
+def python_number(value: object) -> object:
+    """What a tensor or array of one number holds, as Python has it; all else as it is."""
+    if hasattr(value, "item") and math.prod(getattr(value, "shape", (0,))) == 1:
+        return value.item()
+    return value
+
+
 def _integer(value: object, name: str) -> int:
+    # A tensor has an __index__ even where it holds a bool, and one that fails where it holds more.
+    value = python_number(value)
     # bool has an __index__ and a float that happens to be whole does not: neither is a channel.
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}")
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex) or hasattr(value, "shape"):
+        raise TypeError(
+            f"{name} must be an integer, got {_shorten(value)} of type {type(value).__name__}"
+        )
     return operator.index(value)
 
 
@@ -74,6 +85,19 @@ def _channel(value: object, name: str) -> int:
     if not 0 <= number < CHANNELS:
         raise ValueError(f"{name} must lie in [0, {CHANNELS}), got {number}")
     return number
+
+
+def _channels(values: object, name: str) -> tuple[int, ...]:
+    listed: object = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(listed, (str, bytes, set, frozenset, dict)) or not isinstance(listed, Iterable):
+        raise TypeError(
+            f"{name} must be a list or tuple of integers, "
+            f"got {_shorten(values)} of type {type(values).__name__}"
+        )
+    numbers = tuple(_channel(value, f"{name}[{i}]") for i, value in enumerate(listed))
+    if not numbers:
+        raise ValueError(f"{name} must hold at least one channel, got none")
+    return numbers
 
 
 def _count(value: object, name: str) -> int:
@@ -126,19 +150,7 @@ class ChannelSelection:
     indices: tuple[int, ...]
 
     def __init__(self, indices: Iterable[SupportsIndex] | torch.Tensor) -> None:
-        # tolist() gives Python's types: a tensor's own elements have an __index__ even where bool.
-        values: object = indices.tolist() if hasattr(indices, "tolist") else indices
-        if isinstance(values, (str, bytes, set, frozenset, dict)) or not isinstance(
-            values, Iterable
-        ):
-            raise TypeError(
-                f"indices must be a list or tuple of integers, "
-                f"got {_shorten(indices)} of type {type(indices).__name__}"
-            )
-        numbers = tuple(_channel(value, f"indices[{i}]") for i, value in enumerate(values))
-        if not numbers:
-            raise ValueError("indices must hold at least one channel, got none")
-        object.__setattr__(self, "indices", numbers)
+        object.__setattr__(self, "indices", _channels(indices, "indices"))
 
     @classmethod
     def of(
@@ -169,7 +181,7 @@ class ChannelSelection:
         if channels is None:
             return cls.all()
         if isinstance(channels, Iterable) and getattr(channels, "ndim", 1) != 0:
-            return cls(channels)
+            return cls(_channels(channels, "channels"))
         n = _count(channels, "channels")
         return cls.square(n) if n in _SQUARE else cls.triangle(n)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from freqops.channels import CHANNELS, ZIGZAG, ChannelSelection, zigzag_rank
+from freqops.nn import FrequencyTransform
 
 # Raster indices of Y, and of Cb and Cr, as the paper's released code tabulates them.
 SQUARE = {
@@ -129,6 +130,7 @@ def test_integers_of_other_libraries(kind: str) -> None:
     for indices in (
         np.array([3, 1], kind),
         list(np.array([3, 1], kind)),
+        list(torch.tensor([3, 1], dtype=getattr(torch, kind))),
         torch.tensor([3, 1], dtype=getattr(torch, kind)),
     ):
         selection = ChannelSelection(indices)
@@ -236,6 +238,17 @@ def test_the_file_is_versioned_json(tmp_path: Path) -> None:
         ([True], TypeError, r"indices\[0\] must be an integer, got True of type bool"),
         ([1.0], TypeError, r"indices\[0\] must be an integer, got 1.0 of type float"),
         (["1"], TypeError, r"indices\[0\] must be an integer, got '1' of type str"),
+        (
+            [torch.tensor(True)],
+            TypeError,
+            r"indices\[0\] must be an integer, got True of type bool",
+        ),
+        (
+            [0, torch.tensor(1.0)],
+            TypeError,
+            r"indices\[1\] must be an integer, got 1.0 of type float",
+        ),
+        ([torch.tensor([0, 1])], TypeError, r"must be an integer, got tensor\(\[0, 1\]\)"),
         (torch.tensor([True]), TypeError, "must be an integer, got True"),
         (torch.tensor([1.0]), TypeError, "must be an integer, got 1.0"),
         (torch.tensor(1), TypeError, r"must be a list or tuple of integers, got tensor\(1\)"),
@@ -271,7 +284,15 @@ def test_refused_indices(indices: object, error: type[Exception], message: str) 
         (
             lambda: ChannelSelection.of("square"),
             TypeError,
-            "indices must be a list or tuple of integers, got 'square'",
+            "channels must be a list or tuple of integers, got 'square'",
+        ),
+        (lambda: FrequencyTransform("24"), TypeError, "channels must be a list .*, got '24'"),
+        (lambda: ChannelSelection.of([0, 192]), ValueError, r"channels\[1\] must lie in"),
+        (lambda: ChannelSelection.of([]), ValueError, "channels must hold at least one channel"),
+        (
+            lambda: ChannelSelection.of(torch.tensor(True)),
+            TypeError,
+            "channels must be an integer, got True",
         ),
         (lambda: zigzag_rank(192), ValueError, r"channel must lie in \[0, 192\), got 192"),
         (

@@ -88,6 +88,26 @@ REFUSED: list[tuple[type[Exception], str, Callable[[], object]]] = [
     (TypeError, "channels must hold integers, got True", lambda: block_dct(X, [0, True])),
     (TypeError, "channels must hold integers, got 1.0", lambda: block_dct(X, [0, 1.0])),
     (TypeError, "channels must hold integers, got None", lambda: block_dct(X, [None])),
+    (
+        TypeError,
+        "channels must hold integers, got 1.0",
+        lambda: block_dct(X, [torch.tensor(1.0)]),
+    ),
+    (
+        TypeError,
+        "channels must hold integers, got True",
+        lambda: block_dct(X, [0, torch.tensor(True)]),
+    ),
+    (
+        TypeError,
+        "channels must hold integers, got a Tensor",
+        lambda: block_dct(X, [torch.tensor([0, 1])]),
+    ),
+    (
+        TypeError,
+        "channels must hold integers, got True",
+        lambda: block_dct(X, [np.array(True)]),
+    ),
     (TypeError, "channels must hold integers, got 0.5", lambda: block_dct(X, torch.tensor([0.5]))),
     (
         TypeError,
@@ -265,6 +285,11 @@ REFUSED: list[tuple[type[Exception], str, Callable[[], object]]] = [
     ),
     (TypeError, r"size must be \(height, width\), got 8", lambda: block_idct(C, [0, 1], size=8)),
     (TypeError, "size must hold integers, got 8.0", lambda: block_idct(C, [0, 1], size=(8.0, 8))),
+    (
+        TypeError,
+        "size must hold integers, got 8.0",
+        lambda: block_idct(C, [0, 1], size=(8, torch.tensor(8.0))),
+    ),
     (TypeError, "size must hold integers, got True", lambda: block_idct(C, [0, 1], size=(True, 8))),
     (
         ValueError,
@@ -280,3 +305,9 @@ def test_refused(error: type[Exception], message: str, call: Callable[[], object
     with pytest.raises(error, match=rf"^block_i?dct: .*{message}") as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_integers_may_be_tensors_of_one_number() -> None:
+    channels = [torch.tensor(3), np.int64(0), np.array(1)]
+    assert torch.equal(block_dct(X + 1, channels), block_dct(X + 1, [3, 0, 1]))
+    assert block_idct(C, [0, 1], size=(torch.tensor(9), np.int32(7))).shape == (1, 3, 9, 7)
