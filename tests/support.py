@@ -21,8 +21,8 @@ CHROMA = ["4:4:4", "4:2:0", "dctnet"]
 TOLERANCE = {
     torch.float32: (1e-3, 0.0),
     torch.float64: (1e-9, 0.0),
-    torch.float16: (1e-3, 2.0**-10),
-    torch.bfloat16: (1e-3, 2.0**-7),
+    torch.float16: (1e-3, 2.0**-11),
+    torch.bfloat16: (1e-3, 2.0**-8),
 }
 
 
