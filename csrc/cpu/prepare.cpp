@@ -45,8 +45,11 @@ void sort_channels(IntHeaderOnlyArrayRef channels, uint8_t (&first)[kChannels + 
 // from memory first, and pushed out before anyone reads them.
 constexpr int64_t kStreamBytes = 2 << 20;
 
+// Kernels stream only results of the type of their sums.
 template <class acc>
-constexpr int64_t kBytes = sizeof(acc);  // kernels stream results of the type of their sums
+bool is_streamed(const View& out) {
+  return out.batch * out.stride_n * int64_t(sizeof(acc)) > kStreamBytes;
+}
 
 // Fills what both operators share; entry(i, channel) gives the scale and offset of position i.
 template <class acc, class F>
@@ -57,7 +60,7 @@ Analysis<acc> analysis(View in, View out, IntHeaderOnlyArrayRef channels, const 
   p.grid_h = blocks(in.height);
   p.grid_w = blocks(in.width);
   p.white = 1;
-  p.stream = out.batch * out.stride_n * kBytes<acc> > kStreamBytes;
+  p.stream = is_streamed<acc>(out);
   int order[kChannels];
   sort_channels(channels, p.first, order);
   for (size_t j = 0; j < channels.size(); ++j) p.entries[j] = entry(order[j], channels[order[j]]);
@@ -76,6 +79,7 @@ Synthesis<acc> synthesis(View in, View out, IntHeaderOnlyArrayRef channels, cons
   Synthesis<acc> p = {};
   p.in = in;
   p.out = out;
+  p.stream = is_streamed<acc>(out);
   int order[kChannels];
   sort_channels(channels, p.first, order);
   for (size_t j = 0; j < channels.size(); ++j) p.entries[j] = entry(order[j], channels[order[j]]);
