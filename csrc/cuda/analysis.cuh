@@ -188,8 +188,9 @@ __device__ __forceinline__ void transform_row(const AnalysisParams<acc>& p,
   }
 }
 
-// Thread blocks on a multiprocessor: 64 registers a thread, or 128 where two columns are held. Both
-// stay below the 1536 threads of sm_120.
+// Thread blocks on a multiprocessor for which the registers must do: 64 registers a thread, or 128
+// where two columns are held. Shared memory, 31 KB a thread block, admits as many or more on sm_80,
+// sm_90 and sm_100, but three on sm_86, sm_89 and sm_120, which have 100 KB.
 template <bool kSmoothed>
 constexpr int kResident = kSmoothed ? 2 : 4;
 
