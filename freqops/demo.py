@@ -38,6 +38,13 @@ TIMED_BATCH = (8, 448)
 """Pictures and their side in the timing: the side is what the paper feeds to ResNet-50."""
 
 
+def _mean(values: Sequence[float]) -> float:
+    finite = sum(map(math.isfinite, values))
+    if 0 < finite < len(values):
+        return math.nan
+    return statistics.fmean(values) if finite else math.inf
+
+
 @dataclasses.dataclass(frozen=True)
 class Photograph:
     """A picture, uint8 (3, H, W), and its name."""
@@ -78,22 +85,26 @@ class Facts:
     timings: tuple[Timing, ...]
     machine: str
 
-    def mean(self, channels: int) -> tuple[float, float]:
-        """Mean PSNR of channels and of pixel values, each over the photographs not exact.
+    def inexact(self, channels: int) -> list[Score]:
+        """Of the photographs that neither the channels nor as many pixel values hold exactly."""
+        finite = math.isfinite
+        return [s for s in self._of(channels) if finite(s.psnr) and finite(s.pixel_psnr)]
 
-        Infinite where all are exact.
+    def mean(self, channels: int) -> tuple[float, float]:
+        """Mean PSNR of channels and of pixel values, both over the photographs of `inexact`.
+
+        Over all photographs where it is empty: infinite for a side that is exact on all of them,
+        NaN for one that is exact on some.
         """
-        chosen = [score for score in self.scores if score.channels == channels]
+        chosen = self.inexact(channels) or self._of(channels)
         return _mean([s.psnr for s in chosen]), _mean([s.pixel_psnr for s in chosen])
+
+    def _of(self, channels: int) -> list[Score]:
+        return [score for score in self.scores if score.channels == channels]
 
     def energy_of(self, channels: int) -> float:
         """Share of the energy in that many channels."""
         return float(self.energy[list(ChannelSelection.of(channels))].sum())
-
-
-def _mean(values: Sequence[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
-    return statistics.fmean(finite) if finite else math.inf
 
 
 def shipped_photographs() -> list[Path]:
@@ -204,12 +215,14 @@ def measure(
 
 def decibels(value: float) -> str:
     """A PSNR in words."""
+    if math.isnan(value):
+        return "-"
     return "exact" if math.isinf(value) else f"{value:.1f}"
 
 
 def difference(ours: float, theirs: float) -> str:
     """How much better ours is, in dB, with its sign; nothing where one is exact."""
-    if math.isinf(ours) or math.isinf(theirs):
+    if not (math.isfinite(ours) and math.isfinite(theirs)):
         return ""
     return f"{ours - theirs:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0")
 
@@ -226,9 +239,11 @@ def table(facts: Facts) -> str:
     ]
     for count in COUNTS:
         ours, theirs = facts.mean(count)
+        compared = len(facts.inexact(count))
+        note = f"   mean of {compared}, others exact" if 0 < compared < many else ""
         lines.append(
             f"  {count:8}   {count / CHANNELS:13.1%}   {facts.energy_of(count):13.2%}"
-            f"   {decibels(ours):9}   {decibels(theirs):9}   {difference(ours, theirs):>10}"
+            f"   {decibels(ours):9}   {decibels(theirs):9}   {difference(ours, theirs):>10}{note}"
         )
     number, side = TIMED_BATCH
     lines += [

@@ -276,16 +276,19 @@ def _every_photograph(page: _Page, y: float, height: float, facts: Facts) -> Non
     y += HEAD
     names = [p.name if len(p.name) < 16 else Path(p.name).stem for p in facts.photographs]
     names = [textwrap.shorten(name, 17, placeholder="...") for name in names]
-    names += ["mean"] * (many > 1)
     label, margin = 130, 55
     width = COLUMN - label - margin
     for i, count in enumerate(COUNTS[:3]):
         page.text(_column(i), y, f"{count} channels", bold=True)
         pairs = [(s.psnr, s.pixel_psnr) for s in facts.scores if s.channels == count]
-        pairs += [facts.mean(count)] * (many > 1)
+        rows = list(names)
+        if many > 1:
+            compared = len(facts.inexact(count))
+            rows.append(f"mean of {compared}" if 0 < compared < many else "mean")
+            pairs.append(facts.mean(count))
         ax = page.axes(_column(i) + label, y + LABEL, width, height)
         place = blended_transform_factory(ax.transAxes, ax.transData)
-        for row, (name, (ours, theirs)) in enumerate(zip(names, pairs, strict=True)):
+        for row, (name, (ours, theirs)) in enumerate(zip(rows, pairs, strict=True)):
             weight = "bold" if many > 1 and row == many else "normal"
             ax.text(-label / width, row, name, transform=place, va="center", size=9, weight=weight)
             words = difference(ours, theirs) or "exact"
@@ -294,7 +297,7 @@ def _every_photograph(page: _Page, y: float, height: float, facts: Facts) -> Non
             ax.plot([v for v, _ in dots], [row] * len(dots), color=LINE, lw=4, zorder=1)
             for value, colour in dots:
                 ax.scatter(value, row, color=colour, s=42, zorder=2)
-        ax.set_ylim(len(names) - 0.4, -0.6)
+        ax.set_ylim(len(rows) - 0.4, -0.6)
         # Two decibels at least, so that a difference of nothing looks like nothing.
         values = [value for pair in pairs for value in pair if math.isfinite(value)] or [0.0]
         middle, half = (max(values) + min(values)) / 2, (max(values) - min(values)) / 2

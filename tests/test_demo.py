@@ -202,6 +202,28 @@ def test_the_table_shows_the_numbers():
     assert ["on", "M"] in rows
 
 
+def test_the_means_compare_the_same_photographs():
+    """b is exact in channels, c in pixels: neither may weigh on one side alone."""
+    values = {"a": (20.0, 19.0), "b": (math.inf, 60.0), "c": (70.0, math.inf), "d": (30.0, 31.0)}
+    scores = [Score(n, c, 1, 1, *pair) for n, pair in values.items() for c in COUNTS]
+    pictures = tuple(photograph(name, 8, 8) for name in values)
+    energy = torch.full((192,), 1 / 192, dtype=torch.float64)
+    facts = Facts(pictures, tuple(scores), energy, (Timing(24, 2.0, 9.0),), "M")
+    assert [score.name for score in facts.inexact(6)] == ["a", "d"]
+    assert facts.mean(6) == (25, 25)
+    assert "25.0        25.0               0.0   mean of 2, others exact" in table(facts)
+    assert "mean of 2" in [words for words, _ in words_of(poster.figure(facts))]
+
+    def alone(*names):
+        chosen = tuple(score for score in scores if score.name in names)
+        return dataclasses.replace(facts, scores=chosen)
+
+    assert alone("b").mean(6) == (math.inf, 60)
+    assert alone("c").mean(6) == (70, math.inf)
+    assert all(map(math.isnan, alone("b", "c").mean(6)))
+    assert "mean of" not in table(dataclasses.replace(alone("a"), photographs=pictures[:1]))
+
+
 def test_the_detail_is_where_the_detail_is():
     pixels = torch.full((3, 320, 400), 128, dtype=torch.uint8)
     pixels[:, 200:240, 250:300] = torch.randint(0, 256, (3, 40, 50), dtype=torch.uint8)
