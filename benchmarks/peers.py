@@ -11,24 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from freqops import reference
-
-BLOCK = 8
-
-
-def folded_map(channels: Sequence[int], mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight ``(C, 3, 8, 8)`` and bias ``(C,)``, float32, of the map from pixels in [0, 255].
-
-    Column p of the map is the transform of a picture with 1 at pixel p, less that of a black one.
-    """
-    pixels = torch.eye(3 * BLOCK * BLOCK, dtype=torch.float64).reshape(-1, 3, BLOCK, BLOCK) / 255
-    black = reference.block_dct(torch.zeros_like(pixels[:1]), channels)
-    columns = reference.block_dct(pixels, channels) - black
-    weight = columns[:, :, 0, 0].T.reshape(len(channels), 3, BLOCK, BLOCK) / std.double().view(
-        -1, 1, 1, 1
-    )
-    bias = (black[0, :, 0, 0] - mean.double()) / std.double()
-    return weight.float(), bias.float()
+from freqops.channels import BLOCK
+from freqops.rivals import folded_map
 
 
 def folded_convolution(weight: Tensor, bias: Tensor, scale: float) -> Callable[[Tensor], Tensor]:
@@ -57,7 +41,9 @@ def rivals(
 ) -> dict[str, Callable[[Tensor], Tensor]]:
     """Every rival by name, eager and compiled."""
     torch.compiler.reset()  # Dynamo counts compilations a function, over all channels and shapes
-    weight, bias = folded_map(channels, mean, std)
+    weight, bias = folded_map(channels)
+    weight = (weight / std.double().view(-1, 1, 1, 1)).float()
+    bias = ((bias - mean.double()) / std.double()).float()
     eager = {
         "convolution": folded_convolution(weight, bias, scale),
         "product": folded_product(weight, bias, scale),

@@ -16,7 +16,7 @@ from freqops import reference
 from freqops.channels import BLOCK, CHANNELS, ChannelSelection
 from freqops.ops import block_dct
 
-__all__ = ["Timing", "enlarged", "folded_convolution", "small_size", "time_in_turn"]
+__all__ = ["Timing", "enlarged", "folded_convolution", "folded_map", "small_size", "time_in_turn"]
 
 TIMED_COUNTS = (24, 64, 192)
 
@@ -53,8 +53,8 @@ def small_size(size: tuple[int, int], channels: int) -> tuple[int, int]:
 def enlarged(pixels: Tensor, channels: int) -> Tensor:
     """The picture made smaller, to `small_size`, and enlarged again; uint8 (3, H, W) both.
 
-    Lanczos both ways and float32 between: stronger than bilinear and bicubic on every photograph
-    that scikit-image ships.
+    Lanczos both ways and float32 between: stronger than bilinear and bicubic on each colour
+    photograph that scikit-image ships, with as many values as 6, 24 and 64 channels have.
     """
     import numpy as np
     from PIL import Image
@@ -69,16 +69,20 @@ def enlarged(pixels: Tensor, channels: int) -> Tensor:
     return torch.stack(planes).round().clamp(0, 255).to(torch.uint8)
 
 
-def folded_convolution(channels: Sequence[int]) -> Callable[[Tensor], Tensor]:
-    """Two lines of PyTorch: colour, DCT and selection folded into the weight of one convolution.
+def folded_map(channels: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Weight (C, 3, 8, 8) and bias (C,), float64, of the map from pixels in [0, 255].
 
     Column p of the map is the transform of a picture that is 1 at pixel p, less that of black.
     """
     pixels = torch.eye(CHANNELS, dtype=torch.float64).reshape(CHANNELS, 3, BLOCK, BLOCK) / 255
     black = reference.block_dct(torch.zeros_like(pixels[:1]), channels)
     columns = reference.block_dct(pixels, channels) - black
-    weight = columns[:, :, 0, 0].T.reshape(len(channels), 3, BLOCK, BLOCK).float()
-    bias = black.flatten().float()
+    return columns[:, :, 0, 0].T.reshape(len(channels), 3, BLOCK, BLOCK), black.flatten()
+
+
+def folded_convolution(channels: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """Two lines of PyTorch: colour, DCT and selection folded into the weight of one convolution."""
+    weight, bias = (values.float() for values in folded_map(channels))
     return lambda images: F.conv2d(images.float(), weight, bias, stride=BLOCK)
 
 
