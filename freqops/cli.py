@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from freqops import __version__
+from freqops._block_dct import CHROMA, ROUNDING
 from freqops._extras import need
 from freqops.channels import ChannelSelection
 
@@ -139,14 +140,14 @@ def _transform_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--chroma",
-        choices=("4:4:4", "4:2:0", "dctnet"),
+        choices=CHROMA,
         default="4:4:4",
         help="colour as it is, averaged over 2x2 pixels as in JPEG files, or smoothed as in the "
         "paper's released code (default: 4:4:4)",
     )
     add(
         "--rounding",
-        choices=("none", "jpeg"),
+        choices=ROUNDING,
         default="none",
         help="jpeg: to integers before and after the DCT (default: none)",
     )
@@ -208,7 +209,7 @@ def _selection(text: str) -> ChannelSelection:
         return ChannelSelection.learned()
     numbers = text.split(",")
     if all(number.strip().isdecimal() for number in numbers):
-        return ChannelSelection([int(number) for number in numbers])
+        return ChannelSelection.of([int(number) for number in numbers])
     if Path(text).is_file():
         return ChannelSelection.load(text)
     raise ValueError(
