@@ -240,6 +240,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sdist_holds_all_sources_and_nothing_built(sdist: Path) -> None:
     names = {str(path.relative_to(sdist)) for path in sdist.rglob("*") if path.is_file()}
     wanted = ["CMakeLists.txt", "Makefile", "README.md", "LICENSE", "pyproject.toml", "setup.py"]
+    wanted += [".ci/run", ".clang-format", "freqops/photographs.json"]
     for folder in ("csrc", "cmake", "freqops", "tests", "benchmarks"):
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in {".cpp", ".cu", ".cuh", ".h", ".py", ".txt", ".cmake", ".map"}:
