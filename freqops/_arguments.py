@@ -165,7 +165,10 @@ def _check_tensor(
     function: str, argument: str, value: Tensor, dtypes: tuple[torch.dtype, ...], expected: str
 ) -> None:
     if not isinstance(value, Tensor):
-        raise TypeError(f"{function}: {argument} must be a tensor, got {_describe(value)}")
+        hint = ""
+        if argument == "images" and (hasattr(value, "mode") or hasattr(value, "__array__")):
+            hint = " (freqops.data.to_tensor makes one of a picture)"
+        raise TypeError(f"{function}: {argument} must be a tensor, got {_describe(value)}{hint}")
     if value.layout != torch.strided or value.is_nested:
         kind = "nested" if value.is_nested else value.layout
         raise TypeError(f"{function}: {argument} must be a dense tensor, got {kind}")
@@ -178,7 +181,10 @@ def _read_array(function: str, channels: object) -> list[int]:
     expected = "a ChannelSelection, a list or a tuple of integers"
     dtype, shape = getattr(channels, "dtype", None), getattr(channels, "shape", None)
     if dtype is None or shape is None or not hasattr(channels, "tolist"):
-        raise TypeError(f"{function}: channels must be {expected}, got {_describe(channels)}")
+        hint = ""
+        if isinstance(channels, int) and not isinstance(channels, bool):
+            hint = f" (ChannelSelection.of({channels}) is a selection of that size)"
+        raise TypeError(f"{function}: channels must be {expected}, got {_describe(channels)}{hint}")
     if torch.compiler.is_compiling():
         raise TypeError(
             f"{function}: channels must be {expected} under torch.compile and torch.export, "
@@ -241,4 +247,5 @@ def _describe(value: object) -> str:
         return "None"
     if isinstance(value, (bool, int, float, str)):
         return repr(value)
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

@@ -235,17 +235,17 @@ def _transform(options: argparse.Namespace) -> int:
             statistics = ChannelStatistics.photographs()
         elif Path(options.statistics).is_file():
             statistics = ChannelStatistics.load(options.statistics)
-            measured = (statistics.chroma, statistics.rounding)
-            if None not in measured and measured != (options.chroma, options.rounding):
-                _complain(
-                    f"note: {options.statistics} was measured with chroma {measured[0]} and "
-                    f"rounding {measured[1]}, and is used for {options.chroma} and "
-                    f"{options.rounding}"
-                )
         else:
             raise ValueError(
                 "--statistics must be none, photographs, or the file of saved statistics, "
                 f"got {options.statistics!r}"
+            )
+        measured = (statistics.chroma, statistics.rounding)
+        if None not in measured and measured != (options.chroma, options.rounding):
+            _complain(
+                f"note: {options.statistics} was measured with chroma {measured[0]} and "
+                f"rounding {measured[1]}, and is used for {options.chroma} and "
+                f"{options.rounding}"
             )
         mean, std = tuple(statistics.mean.tolist()), tuple(statistics.std.tolist())
     settings = Settings(

@@ -34,8 +34,8 @@ class FrequencyTransform(nn.Module):
             statistics. They move with ``.to(device)`` but stay float32 under ``.half()``,
             ``.bfloat16()``, ``.double()`` and ``.to(dtype)``: in bfloat16 they would be off
             by up to 0.4 %. The dtype of the result is that of the argument.
-        The state dict also holds the channel numbers, as ``_extra_state``: weights that were trained
-        on other channels do not load.
+        The state dict also holds the channel numbers, as ``_extra_state``: weights that were
+        trained on other channels do not load.
 
     Raises:
         TypeError, ValueError: those of ``ChannelSelection.of`` and ``block_dct``; statistics is

@@ -108,7 +108,9 @@ def test_statistics_are_buffers_and_are_saved() -> None:
 
 def test_weights_of_other_channels_do_not_load() -> None:
     state = FrequencyTransform(24).state_dict()
-    with pytest.raises(ValueError, match=r"channels of this module, \(0, 1, 2, 3, 4, 5, 8.*got \(0"):
+    with pytest.raises(
+        ValueError, match=r"channels of this module, \(0, 1, 2, 3, 4, 5, 8.*got \(0"
+    ):
         FrequencyTransform(ChannelSelection.learned(24)).load_state_dict(state)
 
 

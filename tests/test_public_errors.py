@@ -79,10 +79,16 @@ REFUSED: list[tuple[type[Exception], str, Callable[[], object]]] = [
     (ValueError, "channels must name at least one channel, got none", lambda: block_dct(X, [])),
     (
         TypeError,
-        "channels must be a ChannelSelection, a list or a tuple of integers, got 24",
+        "channels must be a ChannelSelection, a list or a tuple of integers, got 24 "
+        r"\(ChannelSelection.of\(24\) is a selection of that size\)",
         lambda: block_dct(X, 24),
     ),
-    (TypeError, "a list or a tuple of integers, got True", lambda: block_dct(X, True)),
+    (TypeError, "a list or a tuple of integers, got True$", lambda: block_dct(X, True)),
+    (
+        TypeError,
+        "images must be a tensor, got an ndarray .freqops.data.to_tensor makes one of a picture",
+        lambda: block_dct(X.numpy()),
+    ),
     (TypeError, "a list or a tuple of integers, got '0'", lambda: block_dct(X, "0")),
     (TypeError, "a list or a tuple of integers, got a set", lambda: block_dct(X, {0, 1})),
     (TypeError, "channels must hold integers, got True", lambda: block_dct(X, [0, True])),

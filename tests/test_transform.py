@@ -335,6 +335,9 @@ def test_statistics_measured_otherwise_are_used_with_a_note(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     assert transform(*arguments) == 0
     assert "was measured with chroma 4:2:0 and rounding none" in capsys.readouterr().err
+    shipped = [source, "-o", tmp_path, "--statistics", "photographs", "--overwrite"]
+    assert transform(*shipped, "--chroma", "dctnet") == 0
+    assert "photographs was measured with chroma 4:4:4" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
