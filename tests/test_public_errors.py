@@ -86,7 +86,7 @@ REFUSED: list[tuple[type[Exception], str, Callable[[], object]]] = [
     (TypeError, "a list or a tuple of integers, got True$", lambda: block_dct(X, True)),
     (
         TypeError,
-        "images must be a tensor, got an ndarray .freqops.data.to_tensor makes one of a picture",
+        "images must be a tensor, got a ndarray .freqops.data.to_tensor makes one of a picture",
         lambda: block_dct(X.numpy()),
     ),
     (TypeError, "a list or a tuple of integers, got '0'", lambda: block_dct(X, "0")),
