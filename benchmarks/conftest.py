@@ -1,5 +1,6 @@
 """Collects a row a comparison and prints the table of ratios below pytest-benchmark's own."""
 
+import datetime
 import os
 import platform
 from collections.abc import Iterator
@@ -54,7 +55,8 @@ def pytest_terminal_summary(
         return
     isa = torch.ops.freqops.cpu_isa()
     machine = (
-        f"{processor()}, {os.cpu_count()} cores, {config.getoption('--threads')} thread(s), "
+        f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, "
+        f"{config.getoption('--threads')} thread(s), "
         f"kernels: {isa}, torch {torch.__version__}, Python {platform.python_version()}"
     )
     head = [
