@@ -23,13 +23,13 @@
 #define FREQOPS_DEFINE_SCHEMAS(m)                                                                \
   m.def(                                                                                         \
       "block_dct(Tensor images, int[] channels, Tensor? mean, Tensor? std, str chroma, "         \
-      "str rounding, str dtype, bool channels_last=False, bool linear=False) -> Tensor"); \
+      "str rounding, str dtype, bool channels_last=False, bool linear=False) -> Tensor");        \
   m.def(                                                                                         \
       "block_dct_backward(Tensor grad, int[] channels, Tensor? std, str chroma, SymInt height, " \
-      "SymInt width, str dtype) -> Tensor");                                              \
+      "SymInt width, str dtype) -> Tensor");                                                     \
   m.def(                                                                                         \
       "block_idct(Tensor coefficients, int[] channels, Tensor? mean, Tensor? std, "              \
-      "SymInt height, SymInt width, str dtype, bool linear=False) -> Tensor");            \
+      "SymInt height, SymInt width, str dtype, bool linear=False) -> Tensor");                   \
   m.def(                                                                                         \
-      "block_idct_backward(Tensor grad, int[] channels, Tensor? std, str dtype) -> "      \
+      "block_idct_backward(Tensor grad, int[] channels, Tensor? std, str dtype) -> "             \
       "Tensor");
