@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,24 @@ def library(request: pytest.FixtureRequest) -> Path:
     if not path.exists():
         pytest.skip(f"{path.name} is not built")
     return path
+
+
+@pytest.mark.parametrize(("index", "ok"), [("5", True), ("index[i]", False)])
+def test_local_memory_fails_the_build(tmp_path: Path, index: str, ok: bool) -> None:
+    """A kernel that indexes an array by a number read at run time, compiled as ours are."""
+    record = OBJECTS.parent / "compile_commands.json"
+    commands = json.loads(record.read_text()) if record.exists() else []
+    ours = [c["command"] for c in commands if c["file"].endswith("csrc/cuda/block_dct.cu")]
+    if not ours:
+        pytest.skip("the CUDA library is not built here")
+    source = tmp_path / "kernel.cu"
+    source.write_text(
+        "__global__ void kernel(const int* index, float* out) { float x[64] = {};"
+        f"for (int i = 0; i < 99; ++i) x[{index}] += out[i]; out[0] = x[5] * x[6]; }}"
+    )
+    options = shlex.split(ours[0].partition(" -x cu ")[0])
+    said = output(*options, "-x", "cu", "-c", source, "-o", tmp_path / "kernel.o", ok=ok)
+    assert ("local memory" in said.lower()) == (not ok), said
 
 
 # --- The libraries -------------------------------------------------------------------------------
