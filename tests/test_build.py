@@ -298,7 +298,9 @@ def test_the_sdist_builds_a_wheel_elsewhere(sdist: Path, tmp_path: Path) -> None
 
 def test_a_checkout_below_the_current_folder_does_not_hide_the_package(tmp_path: Path) -> None:
     """Python's path begins with the folder where it starts; there, `freqops` is the checkout."""
-    (tmp_path / "freqops").symlink_to(ROOT)
     command = (sys.executable, "-c", "import freqops; print(freqops.block_dct.__name__)")
+    if subprocess.run(command, capture_output=True, cwd=tmp_path).returncode:
+        pytest.skip("freqops is not installed here, but run from its checkout")
+    (tmp_path / "freqops").symlink_to(ROOT)
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.split() == ["block_dct"], done.stderr
