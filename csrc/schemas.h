@@ -4,7 +4,7 @@
 // chosen channel numbers (component * 64 + v * 8 + u). Pictures are [N, 3, H, W] with any strides:
 // uint8 in [0, 255] or floating point in [0, 1]; coefficients are [N, C, ceil(H/8), ceil(W/8)].
 //
-//   block_dct            out = (D S ycbcr(images))[c] - mean) / std
+//   block_dct            out = ((D S ycbcr(images))[c] - mean) / std
 //       mean, std        [C], or [192] read by channel number; float32 or float64, on images' device
 //       chroma           "4:4:4", "4:2:0", "dctnet";   rounding "none", "jpeg"
 //       dtype            of the result: "float32", "float64", "float16", "bfloat16". A name, because

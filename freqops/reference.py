@@ -10,8 +10,8 @@ picture, a coefficient or the result is float64, else in float32. The arithmetic
     channel  component * 64 + v * 8 + u;   out = (X[channel] - mean) / std
 
 `block_dct` and `block_idct` have the signatures of the public functions and check nothing. The four
-functions below them have the signatures of the operators' schemas and serve devices that have no
-kernels.
+functions below them have the signatures of the operators' schemas, with a torch.dtype for its name,
+and serve devices that have no kernels.
 """
 
 from __future__ import annotations
