@@ -106,10 +106,10 @@ def register(
     meets the operator itself, as it does inside torch.compile.
     """
     torch.library.register_fake(f"freqops::{name}", _typed(fake))
-    by_operator = partial(batched, operator(name))
-    torch.library.register_vmap(f"freqops::{name}", _typed(by_operator))
+    compiled = operator(name)
+    torch.library.register_vmap(f"freqops::{name}", _typed(partial(batched, compiled)))
     function.vmap = partial(batched, partial(apply, function))  # type: ignore[method-assign]
-    implement(name, "Autograd", partial(_call_as_kernel, function, name))
+    implement(name, "Autograd", partial(_call_as_kernel, function, compiled))
 
 
 @contextlib.contextmanager
@@ -158,17 +158,17 @@ def call(function: Function, operator: Operator, *arguments: object) -> Tensor:
     return below_autograd(operator, *arguments)
 
 
-def _call_as_kernel(function: Function, name: str, *arguments: object) -> Tensor:
+def _call_as_kernel(function: Function, operator: Operator, *arguments: object) -> Tensor:
     """`call` for the Autograd key, where Python's own record of dual levels may be wrong: code that
     Dynamo compiled opens them in C++ alone. So the tensors are asked."""
     if torch._C._are_functorch_transforms_active():
         raise NotImplementedError(
-            f"freqops.{name}: torch.func.grad, vjp, jvp and their like need the public functions "
+            "torch.ops.freqops: torch.func.grad, vjp, jvp and their like need the public functions "
             "of freqops, outside torch.compile"
         )
     if _requires_grad(arguments) or any(isinstance(a, Tensor) and _dual(a) for a in arguments):
         return apply(function, *arguments)
-    return below_autograd(operator(name), *arguments)
+    return below_autograd(operator, *arguments)
 
 
 def _requires_grad(arguments: tuple[object, ...]) -> bool:
