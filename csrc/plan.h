@@ -39,6 +39,14 @@ struct View {
   int64_t stride_n, stride_c, stride_h, stride_w;
 };
 
+// Features [N, C, H, W] without gaps, as the channel gate takes them: a run of H W elements for each
+// of the N C planes, or channels_last [N, H W, C].
+struct Features {
+  int64_t batch, channels, pixels;  // N, C, H W
+  bool channels_last;
+  Type type;
+};
+
 inline int64_t blocks(int64_t pixels) { return (pixels + kBlock - 1) / kBlock; }
 
 inline bool is_double(Type type) { return type == Type::kDouble; }

@@ -18,6 +18,19 @@
 //                        clamped to [0, 255]; floating point: [0, 1] scale. Cropped to height x width
 //       linear           the derivative: no level shift, no mean
 //   block_idct_backward  the transpose of block_idct(..., linear=True)
+//
+// The channel gate: z = logits[..., 1] - logits[..., 0] + noise, p = sigmoid(z / tau), gate = z > 0
+// (hard) or p; both have the derivative of p. Where a gate is 0, results are 0 whatever x holds.
+//
+//   gumbel_gate          y = x * gate, in x's dtype and in channels_last where x is; and the gate, [N, C]
+//                        in that of logits
+//       x                [N, C, H, W] floating point;   logits [N, C, 2] as [off, on]
+//       noise            [N, C] logistic, None is 0;    tau 0-dim float32 or float64, None is 1. A tensor:
+//                        a float would be a constant to torch.compile and to CUDA graphs
+//   gumbel_gate_backward grad_x = grad_y * gate, and grad_logits = [-g, g], [N, C, 2], with
+//                        g = p (1 - p) / tau * (grad_gate + sum over pixels of grad_y x).
+//                        Results that are not wanted are empty, [0]: grad_x where need_x is false,
+//                        grad_logits where x is None
 #pragma once
 
 #define FREQOPS_DEFINE_SCHEMAS(m)                                                                \
@@ -32,4 +45,10 @@
       "SymInt height, SymInt width, str dtype, bool linear=False) -> Tensor");                   \
   m.def(                                                                                         \
       "block_idct_backward(Tensor grad, int[] channels, Tensor? std, str dtype) -> "             \
-      "Tensor");
+      "Tensor");                                                                                 \
+  m.def(                                                                                         \
+      "gumbel_gate(Tensor x, Tensor logits, Tensor? noise, Tensor? tau, bool hard) -> (Tensor, " \
+      "Tensor)");                                                                                \
+  m.def(                                                                                         \
+      "gumbel_gate_backward(Tensor grad_y, Tensor? grad_gate, Tensor? x, Tensor logits, "        \
+      "Tensor? noise, Tensor? tau, bool hard, bool need_x) -> (Tensor, Tensor)");

@@ -25,6 +25,8 @@ __all__ = [
     "check_memory_format",
     "check_size",
     "check_statistic",
+    "check_tensor",
+    "describe",
     "read_channels",
 ]
 
@@ -41,7 +43,7 @@ def accumulate(*dtypes: torch.dtype) -> torch.dtype:
 
 
 def check_images(function: str, images: Tensor) -> None:
-    _check_tensor(function, "images", images, PICTURES, "uint8 or floating point")
+    check_tensor(function, "images", images, PICTURES, "uint8 or floating point")
     shape = images.shape
     if len(shape) not in (3, 4) or shape[-3] != 3 or shape[-2] < 1 or shape[-1] < 1:
         raise ValueError(
@@ -51,7 +53,7 @@ def check_images(function: str, images: Tensor) -> None:
 
 
 def check_coefficients(function: str, coefficients: Tensor, channels: Sequence[int]) -> None:
-    _check_tensor(function, "coefficients", coefficients, FLOATS, "floating point")
+    check_tensor(function, "coefficients", coefficients, FLOATS, "floating point")
     shape = coefficients.shape
     if len(shape) not in (3, 4) or shape[-2] < 1 or shape[-1] < 1:
         raise ValueError(
@@ -92,7 +94,7 @@ def check_statistic(
     if values is None:
         return None
     floats = "floating point"
-    _check_tensor(function, argument, values, FLOATS, floats)
+    check_tensor(function, argument, values, FLOATS, floats)
     if values.dim() != 1 or values.shape[0] not in (count, CHANNELS):
         raise ValueError(
             f"{function}: {argument} must have one entry per channel, [{count}], or [{CHANNELS}], "
@@ -112,7 +114,7 @@ def check_choice(function: str, argument: str, value: str, choices: tuple[str, .
     if not isinstance(value, str):
         raise TypeError(
             f"{function}: {argument} must be one of {', '.join(map(repr, choices))}, "
-            f"got {_describe(value)}"
+            f"got {describe(value)}"
         )
     if value not in choices:
         raise ValueError(
@@ -122,7 +124,7 @@ def check_choice(function: str, argument: str, value: str, choices: tuple[str, .
 
 def check_dtype(function: str, dtype: torch.dtype, choices: tuple[torch.dtype, ...]) -> None:
     if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"{function}: dtype must be a torch.dtype, got {_describe(dtype)}")
+        raise TypeError(f"{function}: dtype must be a torch.dtype, got {describe(dtype)}")
     if dtype not in choices:
         names = ", ".join(str(choice).removeprefix("torch.") for choice in choices)
         raise ValueError(f"{function}: dtype must be one of {names}, got {dtype}")
@@ -135,7 +137,7 @@ def check_memory_format(function: str, memory_format: torch.memory_format | None
     if not isinstance(memory_format, torch.memory_format):
         raise TypeError(
             f"{function}: memory_format must be a torch.memory_format, "
-            f"got {_describe(memory_format)}"
+            f"got {describe(memory_format)}"
         )
     if memory_format != torch.channels_last:
         raise ValueError(
@@ -148,7 +150,7 @@ def check_memory_format(function: str, memory_format: torch.memory_format | None
 def check_size(function: str, size: Sequence[int], rows: int, columns: int) -> tuple[int, int]:
     """The size of the pictures, at most rows x columns of blocks."""
     if not isinstance(size, (list, tuple)):
-        raise TypeError(f"{function}: size must be (height, width), got {_describe(size)}")
+        raise TypeError(f"{function}: size must be (height, width), got {describe(size)}")
     if len(size) != 2:
         raise ValueError(f"{function}: size must be (height, width), got {size!r}")
     h, w = (_integer(function, "size", value) for value in size)
@@ -161,14 +163,14 @@ def check_size(function: str, size: Sequence[int], rows: int, columns: int) -> t
     return h, w
 
 
-def _check_tensor(
+def check_tensor(
     function: str, argument: str, value: Tensor, dtypes: tuple[torch.dtype, ...], expected: str
 ) -> None:
     if not isinstance(value, Tensor):
         hint = ""
         if argument == "images" and (hasattr(value, "mode") or hasattr(value, "__array__")):
             hint = " (freqops.data.to_tensor makes one of a picture)"
-        raise TypeError(f"{function}: {argument} must be a tensor, got {_describe(value)}{hint}")
+        raise TypeError(f"{function}: {argument} must be a tensor, got {describe(value)}{hint}")
     if value.layout != torch.strided or value.is_nested:
         kind = "nested" if value.is_nested else value.layout
         raise TypeError(f"{function}: {argument} must be a dense tensor, got {kind}")
@@ -184,15 +186,15 @@ def _read_array(function: str, channels: object) -> list[int]:
         hint = ""
         if isinstance(channels, int) and not isinstance(channels, bool):
             hint = f" (ChannelSelection.of({channels}) is a selection of that size)"
-        raise TypeError(f"{function}: channels must be {expected}, got {_describe(channels)}{hint}")
+        raise TypeError(f"{function}: channels must be {expected}, got {describe(channels)}{hint}")
     if torch.compiler.is_compiling():
         raise TypeError(
             f"{function}: channels must be {expected} under torch.compile and torch.export, "
-            f"where a tensor's values are not known, got {_describe(channels)}"
+            f"where a tensor's values are not known, got {describe(channels)}"
         )
     if len(shape) != 1:
         raise TypeError(
-            f"{function}: channels must have one dimension, got {_describe(channels)} of shape "
+            f"{function}: channels must have one dimension, got {describe(channels)} of shape "
             f"{list(shape)}"
         )
     values: list[int] = channels.tolist()
@@ -213,7 +215,7 @@ def _integer(function: str, argument: str, value: object) -> int:
     value = python_number(value)
     # What is an array still holds more than one number, or none.
     if isinstance(value, bool) or not hasattr(value, "__index__") or hasattr(value, "shape"):
-        raise TypeError(f"{function}: {argument} must hold integers, got {_describe(value)}")
+        raise TypeError(f"{function}: {argument} must hold integers, got {describe(value)}")
     return operator.index(value)
 
 
@@ -242,7 +244,7 @@ def _check_values(function: str, argument: str, values: Tensor) -> None:
         raise ValueError(f"{function}: mean must be finite, got {low} to {high}")
 
 
-def _describe(value: object) -> str:
+def describe(value: object) -> str:
     if value is None:
         return "None"
     if isinstance(value, (bool, int, float, str)):

@@ -33,8 +33,8 @@ from freqops.reference import default_dtype
 
 __all__ = ["BlockDCT", "BlockDCTBackward", "block_dct"]
 
-_forward = operator("block_dct")
-_backward = operator("block_dct_backward")
+_forward: Operator[Tensor] = operator("block_dct")
+_backward: Operator[Tensor] = operator("block_dct_backward")
 
 # The operators' arguments.
 _Inputs = tuple[
@@ -345,7 +345,7 @@ def _backward_fake(
 
 
 def _batched(
-    run: Operator,
+    run: Operator[Tensor],
     info: object,
     in_dims: Dims,
     images: Tensor,
@@ -373,7 +373,7 @@ def _batched(
 
 
 def _backward_batched(
-    run: Operator,
+    run: Operator[Tensor],
     info: object,
     in_dims: Dims,
     grad: Tensor,

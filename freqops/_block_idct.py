@@ -32,8 +32,8 @@ from freqops.channels import BLOCK, CHANNELS
 
 __all__ = ["BlockIDCT", "BlockIDCTBackward", "block_idct"]
 
-_forward = operator("block_idct")
-_backward = operator("block_idct_backward")
+_forward: Operator[Tensor] = operator("block_idct")
+_backward: Operator[Tensor] = operator("block_idct_backward")
 
 # The operators' arguments.
 _Inputs = tuple[Tensor, Sequence[int], Tensor | None, Tensor | None, int, int, torch.dtype, bool]
@@ -266,7 +266,7 @@ def _backward_fake(
 
 
 def _batched(
-    run: Operator,
+    run: Operator[Tensor],
     info: object,
     in_dims: Dims,
     coefficients: Tensor,
@@ -303,7 +303,7 @@ def _batched(
 
 
 def _backward_batched(
-    run: Operator,
+    run: Operator[Tensor],
     info: object,
     in_dims: Dims,
     grad: Tensor,

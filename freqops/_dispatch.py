@@ -20,9 +20,13 @@ from freqops._arguments import PICTURES, accumulate
 from freqops.channels import CHANNELS
 
 __all__ = [
+    "BatchInfo",
     "Context",
     "Dims",
+    "Operator",
+    "Pair",
     "apply",
+    "apply_pair",
     "batched_statistic",
     "below_autograd",
     "call",
@@ -41,7 +45,9 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 Function = type[torch.autograd.Function]
+Pair = tuple[Tensor, Tensor]
 Dims = Sequence[int | None]  # which dimension of each argument is the batch of vmap
 
 _kernels = torch.library.Library("freqops", "IMPL")  # type: ignore[no-untyped-call]
@@ -52,15 +58,17 @@ DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in PICTURES}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-class Operator(Protocol):
-    def __call__(self, *arguments: object) -> Tensor: ...
+class Operator(Protocol[R_co]):
+    """R_co: Tensor, or a pair of them."""
+
+    def __call__(self, *arguments: object) -> R_co: ...
 
 
-def operator(name: str) -> Operator:
+def operator(name: str) -> Operator[R]:
     """torch.ops.freqops.NAME, called with torch.dtype where its schema has a name."""
-    compiled: Operator = getattr(torch.ops.freqops, name).default
+    compiled: Operator[R] = getattr(torch.ops.freqops, name).default
 
-    def call_by_name(*arguments: object) -> Tensor:
+    def call_by_name(*arguments: object) -> R:
         return compiled(*[NAMES[a] if isinstance(a, torch.dtype) else a for a in arguments])
 
     return call_by_name
@@ -75,6 +83,12 @@ def _typed(function: Callable[P, R]) -> Callable[P, R]:
         return function(*typed, **options)  # type: ignore[arg-type]
 
     return called_by_name
+
+
+class BatchInfo(Protocol):
+    """What vmap tells its rules."""
+
+    batch_size: int
 
 
 class Context(torch.autograd.function.FunctionCtx):
@@ -97,8 +111,8 @@ def keep(ctx: Context, *tensors: Tensor | None) -> None:
 def register(
     name: str,
     function: Function,
-    fake: Callable[P, Tensor],
-    batched: Callable[Concatenate[Operator, object, Dims, P], tuple[Tensor, int | None]],
+    fake: Callable[P, R],
+    batched: Callable[Concatenate[Operator[R], BatchInfo, Dims, P], tuple[R, object]],
 ) -> None:
     """Gives an operator its shapes, its derivatives and its batching rule.
 
@@ -106,9 +120,9 @@ def register(
     meets the operator itself, as it does inside torch.compile.
     """
     torch.library.register_fake(f"freqops::{name}", _typed(fake))
-    compiled = operator(name)
+    compiled: Operator[R] = operator(name)
     torch.library.register_vmap(f"freqops::{name}", _typed(partial(batched, compiled)))
-    function.vmap = partial(batched, partial(apply, function))  # type: ignore[method-assign]
+    function.vmap = partial(batched, function.apply)  # type: ignore[method-assign]
     implement(name, "Autograd", partial(_call_as_kernel, function, compiled))
 
 
@@ -128,7 +142,7 @@ def _primal(dual: Tensor) -> Tensor:
     return primal
 
 
-def implement(name: str, key: str, kernel: Callable[P, Tensor]) -> None:
+def implement(name: str, key: str, kernel: Callable[P, R]) -> None:
     """Makes a Python function the operator's kernel for a dispatch key."""
     _kernels.impl(name, _typed(kernel), key)  # type: ignore[no-untyped-call]
 
@@ -138,13 +152,18 @@ def apply(function: Function, *arguments: object) -> Tensor:
     return out
 
 
-def below_autograd(operator: Operator, *arguments: object) -> Tensor:
+def apply_pair(function: Function, *arguments: object) -> Pair:
+    out: Pair = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return out
+
+
+def below_autograd(operator: Operator[R], *arguments: object) -> R:
     """The kernel of the tensors' device, past the Autograd key."""
     with torch._C._AutoDispatchBelowAutograd():
         return operator(*arguments)
 
 
-def call(function: Function, operator: Operator, *arguments: object) -> Tensor:
+def call(function: Function, operator: Operator[R], *arguments: object) -> R:
     """The operator, through its autograd.Function only where a derivative may be wanted.
 
     The class costs some 50 us a call, the question below 1 us.
@@ -154,11 +173,12 @@ def call(function: Function, operator: Operator, *arguments: object) -> Tensor:
         or torch._C._are_functorch_transforms_active()
         or _requires_grad(arguments)
     ):
-        return apply(function, *arguments)
+        out: R = function.apply(*arguments)  # type: ignore[no-untyped-call]
+        return out
     return below_autograd(operator, *arguments)
 
 
-def _call_as_kernel(function: Function, operator: Operator, *arguments: object) -> Tensor:
+def _call_as_kernel(function: Function, operator: Operator[R], *arguments: object) -> R:
     """`call` for the Autograd key, where Python's own record of dual levels may be wrong: code that
     Dynamo compiled opens them in C++ alone. So the tensors are asked."""
     if torch._C._are_functorch_transforms_active():
@@ -167,7 +187,8 @@ def _call_as_kernel(function: Function, operator: Operator, *arguments: object) 
             "of freqops, outside torch.compile"
         )
     if _requires_grad(arguments) or any(isinstance(a, Tensor) and _dual(a) for a in arguments):
-        return apply(function, *arguments)
+        out: R = function.apply(*arguments)  # type: ignore[no-untyped-call]
+        return out
     return below_autograd(operator, *arguments)
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import ParamSpec
-
-from torch import Tensor
+from typing import ParamSpec, TypeVar
 
 from freqops import _library, reference
 from freqops._dispatch import implement
@@ -14,6 +12,7 @@ from freqops._dispatch import implement
 __all__ = ["DEVICES"]
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 #: Dispatch keys that the reference serves: CUDA too where its library is missing.
 DEVICES = (*(("CUDA",) if "_cuda" in _library.MISSING else ()), "MPS", "XPU", "PrivateUse1")
@@ -21,8 +20,8 @@ DEVICES = (*(("CUDA",) if "_cuda" in _library.MISSING else ()), "MPS", "XPU", "P
 _warned: set[str] = set()
 
 
-def _warning_once(function: Callable[P, Tensor], key: str) -> Callable[P, Tensor]:
-    def kernel(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+def _warning_once(function: Callable[P, R], key: str) -> Callable[P, R]:
+    def kernel(*args: P.args, **kwargs: P.kwargs) -> R:
         if key not in _warned:
             _warned.add(key)
             reason = _library.MISSING.get("_cuda") if key == "CUDA" else None
@@ -42,3 +41,5 @@ for _key in DEVICES:
     implement("block_dct_backward", _key, _warning_once(reference.block_dct_backward, _key))
     implement("block_idct", _key, _warning_once(reference.block_idct_operator, _key))
     implement("block_idct_backward", _key, _warning_once(reference.block_idct_backward, _key))
+    implement("gumbel_gate", _key, _warning_once(reference.gumbel_gate_operator, _key))
+    implement("gumbel_gate_backward", _key, _warning_once(reference.gumbel_gate_backward, _key))

@@ -2,5 +2,6 @@
 
 from freqops._block_dct import BlockDCT
 from freqops._block_idct import BlockIDCT
+from freqops._gumbel_gate import GumbelGate
 
-__all__ = ["BlockDCT", "BlockIDCT"]
+__all__ = ["BlockDCT", "BlockIDCT", "GumbelGate"]

@@ -11,7 +11,8 @@ picture, a coefficient or the result is float64, else in float32. The arithmetic
 
 `block_dct` and `block_idct` have the signatures of the public functions and check nothing. The four
 functions below them have the signatures of the operators' schemas, with a torch.dtype for its name,
-and serve devices that have no kernels.
+and serve devices that have no kernels. The channel gate, `gumbel_gate` and its two operators, is
+in _reference_gate.py.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from freqops._reference_gate import gumbel_gate, gumbel_gate_backward, gumbel_gate_operator
+
 if TYPE_CHECKING:
     from freqops.channels import ChannelSelection
 
@@ -34,6 +37,9 @@ __all__ = [
     "block_idct",
     "block_idct_backward",
     "block_idct_operator",
+    "gumbel_gate",
+    "gumbel_gate_backward",
+    "gumbel_gate_operator",
 ]
 
 BLOCK = 8

@@ -141,9 +141,25 @@ FREQOPS_INLINE void store_past_caches(T* to, V x) {
   (void)to, (void)x;
 }
 
+// A cache line as it lies in memory.
+typedef uint8_t Line __attribute__((vector_size(kLine)));
+
+FREQOPS_INLINE void store_line_past_caches(void* to, Line line) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(static_cast<__m512i*>(to), (__m512i)line);
+#elif defined(__AVX2__)
+  __m256i halves[2];
+  __builtin_memcpy(halves, &line, kLine);
+  _mm256_stream_si256(static_cast<__m256i*>(to), halves[0]);
+  _mm256_stream_si256(static_cast<__m256i*>(to) + 1, halves[1]);
+#else
+  store_vector(to, line);
+#endif
+}
+
 // Before another thread reads them: such stores are not ordered with later ones.
 FREQOPS_INLINE void order_stores() {
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
   _mm_sfence();
 #endif
 }

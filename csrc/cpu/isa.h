@@ -10,7 +10,7 @@ template <class acc>
 Kernels<acc> kernels();
 
 // FREQOPS_ISA names the instruction set that a *_kernels.cpp is compiled for. Everything in it but
-// the four functions below has internal linkage: a function that the linker merged with that of
+// the functions below has internal linkage: a function that the linker merged with that of
 // another instruction set would run on a machine without it.
 #define FREQOPS_DECLARE_KERNELS(isa)                                    \
   namespace isa {                                                       \
@@ -22,6 +22,8 @@ Kernels<acc> kernels();
   void synthesis(const Synthesis<double>&, int64_t begin, int64_t end); \
   int64_t synthesis_items(const Synthesis<float>&);                     \
   int64_t synthesis_items(const Synthesis<double>&);                    \
+  void gating(const Gating<float>&, int64_t begin, int64_t end);        \
+  void gating(const Gating<double>&, int64_t begin, int64_t end);       \
   }
 
 FREQOPS_DECLARE_KERNELS(portable)

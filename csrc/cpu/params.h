@@ -24,7 +24,7 @@ struct Analysis {
   Chroma chroma;
   bool jpeg;           // rounding of planes and coefficients
   bool channels_last;  // of out
-  bool stream;         // out is larger than the caches
+  bool stream;         // out is written past the caches
   acc white;           // factor of the pixels before the matrix, used where jpeg
   acc matrix[3][3];    // planes from colours
   acc shift;           // added to the first plane
@@ -47,7 +47,7 @@ struct Synthesis {
   View out;  // pictures [n, 3, height, width], contiguous
   Chroma chroma;
   bool fold;    // pixels beyond the right and bottom edge are added to the last ones, not dropped
-  bool stream;  // out is larger than the caches
+  bool stream;  // out is written past the caches
   acc matrix[3][3];  // colours from planes
   acc shift;         // added to each colour
   int rows[3];       // of a component: 1 + the largest v that is not zero, 0 for none
@@ -57,6 +57,33 @@ struct Synthesis {
   SynthesisEntry<acc> entries[kChannels];
 };
 
+// Features times their gates: gumbel_gate on x, gumbel_gate_backward on grad_y, with the sums over
+// pixels of grad_y x on the way.
+template <class acc>
+struct Gating {
+  Features features;
+  const void* in;
+  const void* beside;  // x, where sums are wanted
+  void* out;           // in * gate, or null
+  bool stream;         // out is written past the caches
+  const acc* gates;    // [N, C]; out is 0 where a gate is, whatever in holds
+  acc* sums;           // [N, C, chunks], channels_last [N, chunks, C]: of in * beside over a chunk
+};
+
+// An item of the gate: so many elements or a little less, in one plane or in whole rows of channels.
+constexpr int64_t kGateChunk = 16384;
+
+// A multiple of 32 pixels, so that each chunk of 2 or 4 byte elements begins with a cache line.
+inline int64_t chunk_pixels(const Features& f) {
+  if (!f.channels_last) return kGateChunk;
+  const int64_t pixels = kGateChunk / f.channels;
+  return pixels >= 32 ? pixels / 32 * 32 : 32;
+}
+
+inline int64_t chunks(const Features& f) {
+  return (f.pixels + chunk_pixels(f) - 1) / chunk_pixels(f);
+}
+
 // The kernels of one instruction set. Work is counted in items: analysis_items() of them make up
 // the whole result, and any split of them between threads gives the same bits.
 template <class acc>
@@ -65,6 +92,7 @@ struct Kernels {
   int64_t (*analysis_items)(const Analysis<acc>&);
   void (*synthesis)(const Synthesis<acc>&, int64_t begin, int64_t end);
   int64_t (*synthesis_items)(const Synthesis<acc>&);
+  void (*gating)(const Gating<acc>&, int64_t begin, int64_t end);
 };
 
 }  // namespace freqops::cpu

@@ -4,6 +4,7 @@
 
 #include "../math/color.h"
 #include "isa.h"
+#include "stream.h"
 
 namespace freqops::cpu {
 
@@ -41,14 +42,10 @@ void sort_channels(IntHeaderOnlyArrayRef channels, uint8_t (&first)[kChannels + 
   for (size_t i = 0; i < channels.size(); ++i) order[next[channels[i]]++] = static_cast<int>(i);
 }
 
-// A result beyond the second-level cache of a core is written past it: its lines would be read
-// from memory first, and pushed out before anyone reads them.
-constexpr int64_t kStreamBytes = 2 << 20;
-
 // Kernels stream only results of the type of their sums.
 template <class acc>
 bool is_streamed(const View& out) {
-  return out.batch * out.stride_n * int64_t(sizeof(acc)) > kStreamBytes;
+  return cpu::is_streamed(out.data, out.batch * out.stride_n * int64_t(sizeof(acc)));
 }
 
 // Fills what both operators share; entry(i, channel) gives the scale and offset of position i.
