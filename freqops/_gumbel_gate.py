@@ -78,7 +78,7 @@ def gumbel_gate(
         ValueError: a shape or a device does not fit those of x, or tau is not greater than 0.
 
     Source:
-        Xu et al., "Learning in the Frequency Domain", CVPR 2020, section 3.3; Jang, Gu and Poole,
+        Xu et al., "Learning in the Frequency Domain", CVPR 2020, section 3.2; Jang, Gu and Poole,
         "Categorical Reparameterization with Gumbel-Softmax", ICLR 2017.
 
     Example:

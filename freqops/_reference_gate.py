@@ -46,7 +46,7 @@ def gumbel_gate(
     """
     if not isinstance(tau, Tensor):
         tau = torch.tensor(tau, dtype=torch.float64, device=x.device)
-    return gumbel_gate_operator(x, logits, noise, tau, hard)
+    return _gated(x, logits, noise, tau, hard)
 
 
 def gumbel_gate_operator(
@@ -54,13 +54,19 @@ def gumbel_gate_operator(
 ) -> tuple[Tensor, Tensor]:
     """y = x * gate, [N, C, H, W] in x's dtype and memory format, and the gate, [N, C] in that of
     logits. tau: 0-dim, None is 1."""
-    form = memory_format(x)
+    y, gate = _gated(x, logits, noise, tau, hard)
+    return y.contiguous(memory_format=memory_format(x)), gate
+
+
+def _gated(
+    x: Tensor, logits: Tensor, noise: Tensor | None, tau: Tensor | None, hard: bool
+) -> tuple[Tensor, Tensor]:
     gate = Gate.of(logits, noise, tau, hard, accumulate(x.dtype, logits.dtype))
     everywhere = gate.value[..., None, None]
     # A closed gate hides what is not finite, with its derivative; all else has that of x * gate.
     hidden = (everywhere == 0) & ~x.isfinite()
     y = (x.to(everywhere.dtype) * everywhere).masked_fill(hidden, 0)
-    return y.to(x.dtype).contiguous(memory_format=form), gate.value.to(logits.dtype)
+    return y.to(x.dtype), gate.value.to(logits.dtype)
 
 
 def gumbel_gate_backward(

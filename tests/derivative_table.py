@@ -1,8 +1,9 @@
 """The rows of the derivative table: functions with their definition, and what is done to them.
 
-A case is block_dct or block_idct as a function of (picture or coefficients, mean, std) beside the
-same in plain PyTorch. A row takes such a function and gives tensors, so that
-row(case.function, ...) and row(case.definition, ...) must agree.
+A case is an operator as a function of three tensors, beside the same in plain PyTorch: block_dct or
+block_idct of (picture or coefficients, mean, std), gumbel_gate of (features, logits, noise or tau).
+A row takes such a function and gives tensors, so that row(case.function, ...) and
+row(case.definition, ...) must agree.
 """
 
 from __future__ import annotations
@@ -40,6 +41,22 @@ class Case:
         return first, mean, std
 
 
+@dataclasses.dataclass(frozen=True)
+class GateCase(Case):
+    """Features, logits, and noise or tau; the result is y and the gate end to end."""
+
+    shape: tuple[int, ...] = (2, 3, 2, 2)
+    last: tuple[int, ...] = (2, 3)
+
+    def arguments(self, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        x, logits, last = (
+            torch.randn(shape, dtype=torch.float64, generator=generator)
+            for shape in (self.shape, (*self.shape[:2], 2), self.last)
+        )
+        return x, logits, last if self.last else last.abs() + 0.5
+
+
 def _dct(function: Callable[..., Tensor], **options: object) -> Function:
     return lambda x, mean, std: function(x, CHANNELS, mean=mean, std=std, **options)
 
@@ -73,8 +90,48 @@ DCT_OPERATOR = Case(
 IDCT_OPERATOR = Case(
     "freqops::block_idct", _idct_operator, _idct(reference.block_idct), (2, 4, 1, 2)
 )
-PUBLIC = (DCT, IDCT)
-OPERATORS = (DCT_OPERATOR, IDCT_OPERATOR)
+
+
+def _together(results: tuple[Tensor, Tensor]) -> Tensor:
+    return torch.cat([values.flatten() for values in results])
+
+
+def _gate(function: Callable[..., tuple[Tensor, Tensor]], hard: bool) -> Function:
+    return lambda x, logits, noise: _together(
+        function(x, logits, noise, tau=torch.tensor(0.7, dtype=torch.float64), hard=hard)
+    )
+
+
+def _gate_of_tau(function: Callable[..., tuple[Tensor, Tensor]], hard: bool) -> Function:
+    return lambda x, logits, tau: _together(function(x, logits, tau=tau, hard=hard))
+
+
+def _gate_operator(x: Tensor, logits: Tensor, noise: Tensor) -> Tensor:
+    return _together(torch.ops.freqops.gumbel_gate(x, logits, noise, None, False))
+
+
+GATE = GateCase("gumbel_gate", _gate(ops.gumbel_gate, False), _gate(reference.gumbel_gate, False))
+HARD_GATE = GateCase(
+    "gumbel_gate, hard, of tau",
+    _gate_of_tau(ops.gumbel_gate, True),
+    _gate_of_tau(reference.gumbel_gate, True),
+    last=(),
+)
+GATE_OF_TAU = GateCase(
+    "gumbel_gate, of tau",
+    _gate_of_tau(ops.gumbel_gate, False),
+    _gate_of_tau(reference.gumbel_gate, False),
+    last=(),
+)
+GATE_OPERATOR = GateCase(
+    "freqops::gumbel_gate",
+    _gate_operator,
+    lambda x, logits, noise: _together(reference.gumbel_gate(x, logits, noise, hard=False)),
+)
+
+NORMALISED = (DCT, IDCT)  # of mean and std
+PUBLIC = (DCT, IDCT, GATE, HARD_GATE)
+OPERATORS = (DCT_OPERATOR, IDCT_OPERATOR, GATE_OPERATOR)
 
 Result = Tensor | tuple[Tensor, ...]
 Row = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Result]

@@ -1,0 +1,415 @@
+"""freqops.gumbel_gate as users call it: the law it follows, its gradient, compilers, errors."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+
+import freqops.autograd
+from freqops import reference
+from freqops.ops import gumbel_gate
+
+# Inductor and export call torch's own deprecated functions.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.torch.jit.script.*is deprecated"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork"),
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated"),
+]
+
+DYNAMIC = pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def features(
+    n: int = 4, c: int = 6, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x, logits and noise."""
+    return draw(n, c, 5, 7, dtype=dtype), draw(n, c, 2, seed=1), draw(n, c, seed=2)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+@pytest.mark.parametrize("tau", [1.0, 0.5, 3])
+def test_gradients_are_those_of_gumbel_softmax(
+    hard: bool, tau: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.nn.functional.gumbel_softmax over [off, on] and a product, with the same noise: its two
+    Gumbel samples are minus the logarithms of exponential ones, ours is their difference."""
+    x, logits, _ = features()
+    exponential = torch.rand(logits.shape, generator=torch.Generator().manual_seed(3)) + 1e-3
+    gumbels = -exponential.log()
+    noise = gumbels[..., 1] - gumbels[..., 0]
+    weights = draw(*x.shape, seed=4), draw(*x.shape[:2], seed=5)
+
+    def grads(f: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> list[Tensor]:
+        a, b = x.clone().requires_grad_(), logits.clone().requires_grad_()
+        results = f(a, b)
+        total = sum((r * w).sum() for r, w in zip(results, weights, strict=True))
+        return [*(r.detach() for r in results), *torch.autograd.grad(total, (a, b))]
+
+    def theirs(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Tensor, "exponential_", lambda self: self.copy_(exponential))
+            gate = F.gumbel_softmax(logits, tau=tau, hard=hard)[..., 1]
+        return x * gate[..., None, None], gate
+
+    got = grads(lambda x, logits: gumbel_gate(x, logits, noise, tau=tau, hard=hard))
+    torch.testing.assert_close(got, grads(theirs), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+@pytest.mark.parametrize("with_noise", [True, False])
+def test_values(with_noise: bool, hard: bool) -> None:
+    x, logits, noise = features()
+    given = noise if with_noise else None
+    got = gumbel_gate(x, logits, given, tau=0.7, hard=hard)
+    torch.testing.assert_close(got, reference.gumbel_gate(x, logits, given, tau=0.7, hard=hard))
+
+
+@pytest.mark.parametrize(
+    "tau", [0.7, np.float32(0.7), torch.tensor(0.7), torch.tensor(0.7).double()]
+)
+def test_ways_to_give_tau(tau: float | Tensor) -> None:
+    x, logits, noise = features()
+    want = reference.gumbel_gate(x, logits, noise, tau=0.7, hard=False)
+    torch.testing.assert_close(gumbel_gate(x, logits, noise, tau=tau, hard=False), want)
+    half = gumbel_gate(x, logits, noise, tau=torch.tensor(0.5, dtype=torch.float16), hard=False)
+    torch.testing.assert_close(half, gumbel_gate(x, logits, noise, tau=0.5, hard=False))
+
+
+def test_default_dtypes_and_layout() -> None:
+    x, logits, noise = features()
+    x = x.contiguous(memory_format=torch.channels_last)
+    for stored in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        for other in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            y, gate = gumbel_gate(x.to(stored), logits.to(other), noise)
+            assert (y.dtype, gate.dtype) == (stored, other)
+            assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("tracked", range(4))
+def test_each_gradient_alone(tracked: int) -> None:
+    """What is not asked for is not computed, and what is not needed is not kept."""
+    x, logits, noise = features(dtype=torch.float64)
+    tau = torch.tensor(0.7, dtype=torch.float64)
+    arguments = [x, logits.double(), noise.double(), tau]
+
+    def grad(f: Callable[..., tuple[Tensor, Tensor]]) -> Tensor:
+        given = [a.clone().requires_grad_(i == tracked) for i, a in enumerate(arguments)]
+        y, gate = f(*given[:3], tau=given[3])
+        return torch.autograd.grad(y.sin().sum() + gate.cos().sum(), given[tracked])[0]
+
+    torch.testing.assert_close(grad(gumbel_gate), grad(reference.gumbel_gate))
+    given = [a.clone().requires_grad_(i == tracked) for i, a in enumerate(arguments)]
+    y, _ = gumbel_gate(*given[:3], tau=given[3])
+    kept = y.grad_fn.saved_tensors[0]  # type: ignore[union-attr]
+    assert (kept is None) == (tracked == 0)
+
+
+def test_a_gradient_of_the_gate_alone() -> None:
+    """y unused: the penalty of a gate that nothing reads."""
+    x, logits, noise = features()
+    logits.requires_grad_()
+    grads = [
+        torch.autograd.grad(f(x, logits, noise, tau=0.7)[1].square().sum(), logits)[0]
+        for f in (gumbel_gate, reference.gumbel_gate)
+    ]
+    torch.testing.assert_close(*grads)
+
+
+def test_no_graph_where_none_is_wanted() -> None:
+    x, logits, noise = features()
+    x.requires_grad_()
+    assert all(r.requires_grad for r in gumbel_gate(x, logits, noise))
+    assert not any(r.requires_grad for r in gumbel_gate(x.detach(), logits, noise))
+    with torch.inference_mode():
+        assert all(r.is_inference() for r in gumbel_gate(x, logits, noise))
+
+
+def test_the_class_takes_what_the_operator_takes() -> None:
+    x, logits, noise = features()
+    x.requires_grad_()
+    for f in (freqops.autograd.GumbelGate.apply, torch.ops.freqops.gumbel_gate):
+        y, gate = f(x, logits, noise, None, True)
+        assert type(y.grad_fn).__name__ == "GumbelGateBackward"
+        torch.testing.assert_close((y, gate), reference.gumbel_gate(x, logits, noise))
+
+
+def test_infinite_logits_and_the_gradient_of_tau() -> None:
+    x, logits, noise = features()
+    logits[0, 0, 0], logits[1, 1, 1] = -math.inf, -math.inf
+    tau = torch.tensor(0.7, requires_grad=True)
+    y, gate = gumbel_gate(x, logits, noise, tau=tau)
+    assert torch.autograd.grad(y.sum() + gate.sum(), tau)[0].isfinite()
+
+
+def test_vmap_over_each_argument() -> None:
+    x, logits, noise = features(dtype=torch.float64)
+    tau = torch.tensor(0.7, dtype=torch.float64)
+    given = [x, logits, noise, tau]
+    for k in range(4):
+        batch = torch.stack([given[k], given[k] * 2, given[k] * 3])
+        dims = tuple(0 if i == k else None for i in range(4))
+        arguments = [batch if i == k else a for i, a in enumerate(given)]
+        for hard in (True, False):
+
+            def f(x: Tensor, logits: Tensor, noise: Tensor, tau: Tensor, hard: bool = hard) -> ...:
+                return gumbel_gate(x, logits, noise, tau=tau, hard=hard)
+
+            got = torch.vmap(f, dims)(*arguments)
+            rows = [f(*[b if i == k else a for i, a in enumerate(given)]) for b in batch]
+            want = tuple(torch.stack(r) for r in zip(*rows, strict=True))
+            torch.testing.assert_close(got, want)
+            assert got[1].dtype == logits.dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_nothing(dtype: torch.dtype) -> None:
+    """Each result has the type of its argument, and sums stay float32."""
+    x, logits, noise = features()
+    want = gumbel_gate(x, logits, noise, hard=False)
+    with torch.autocast("cpu", dtype):
+        got = gumbel_gate(x, logits, noise, hard=False)
+        a = x.clone().requires_grad_()
+        b = logits.clone().requires_grad_()
+        y, gate = gumbel_gate(a, b.to(dtype), noise)
+        assert (y.dtype, gate.dtype) == (torch.float32, dtype)
+        grads = torch.autograd.grad(y.sum() + gate.sum(), (a, b))
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+    assert [g.dtype for g in grads] == [torch.float32, torch.float32]
+
+
+# --- Compilers ------------------------------------------------------------------------------------
+
+
+class Gated(nn.Module):
+    """A gate of fixed logits, between two layers whose memory format is channels_last."""
+
+    def __init__(self, hard: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+        self.logits = nn.Parameter(draw(6, 2))
+        self.register_buffer("tau", torch.tensor(0.7))
+        self.hard = hard
+
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.conv(images)
+        logits = self.logits.expand(images.shape[0], -1, -1)
+        return gumbel_gate(x, logits, noise, tau=self.tau, hard=self.hard)
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    torch._dynamo.reset()
+
+
+@DYNAMIC
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_compiled_network(form: torch.memory_format, backend: str, dynamic: bool) -> None:
+    network = Gated().to(memory_format=form)
+    compiled = torch.compile(network, fullgraph=True, dynamic=dynamic, backend=backend)
+    for n, side in ((2, 9), (5, 12)) if dynamic else ((2, 9),):
+        images = draw(n, 3, side, side + 1).contiguous(memory_format=form)
+        noise = draw(n, 6, seed=n)
+        results = []
+        for f in (compiled, network):
+            network.zero_grad()
+            y, gate = f(images, noise)
+            (y.square().sum() + gate.sum()).backward()
+            assert y.is_contiguous(memory_format=form)
+            grads = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+            results.append([y.detach(), gate.detach(), *grads])
+        torch.testing.assert_close(*results)
+
+
+@DYNAMIC
+def test_a_schedule_of_tau_compiles_once(dynamic: bool) -> None:
+    counter = CompileCounterWithBackend("aot_eager")
+    network = Gated(hard=False)
+    compiled = torch.compile(network, fullgraph=True, dynamic=dynamic, backend=counter)
+    images, noise = draw(2, 3, 9, 9), draw(2, 6, seed=1)
+    gates = []
+    for step in range(14):
+        network.tau.fill_(2.0 * 0.8**step)
+        gates.append(compiled(images, noise)[1])
+        torch.testing.assert_close(gates[-1], network(images, noise)[1])
+    assert counter.frame_count == 1
+    assert all(not torch.equal(a, b) for a, b in itertools.pairwise(gates))
+
+
+def test_a_number_for_tau_in_a_graph() -> None:
+    x, logits, noise = features()
+
+    def f(x: Tensor, tau: float) -> Tensor:
+        return gumbel_gate(x, logits, noise, tau=tau, hard=False)[0]
+
+    compiled = torch.compile(f, fullgraph=True, backend="aot_eager")
+    for tau in (1.0, 0.5, 0.25):
+        torch.testing.assert_close(compiled(x, tau), f(x, tau))
+
+
+def exported() -> torch.export.ExportedProgram:
+    n = torch.export.Dim("n", min=2, max=64)
+    h, w = (torch.export.Dim(name, min=5, max=512) for name in ("h", "w"))
+    shapes = ({0: n, 2: h, 3: w}, {0: n})
+    return torch.export.export(
+        Gated().eval(), (draw(2, 3, 9, 10), draw(2, 6)), dynamic_shapes=shapes
+    )
+
+
+def test_export_and_aot_inductor(tmp_path: Path) -> None:
+    program = exported()
+    assert "freqops.gumbel_gate.default" in [str(n.target) for n in program.graph.nodes]
+    torch.export.save(program, tmp_path / "program.pt2")
+    again = torch.export.load(tmp_path / "program.pt2").module()
+    path = torch._inductor.aoti_compile_and_package(
+        program, package_path=str(tmp_path / "model.pt2")
+    )
+    package = torch._inductor.aoti_load_package(path)
+    network = Gated()
+    network.load_state_dict(program.state_dict)
+    for n, side in ((2, 9), (3, 20)):
+        images, noise = draw(n, 3, side, side + 3), draw(n, 6, seed=n)
+        with torch.no_grad():
+            want = network(images, noise)
+        for module in (again, package):
+            torch.testing.assert_close(tuple(module(images, noise)), want)
+
+
+X, LOGITS, NOISE = features(2, 3, torch.float64)
+LAST = X.float().contiguous(memory_format=torch.channels_last)
+TAU = torch.tensor(0.7)
+SAMPLES: list[tuple[str, tuple[object, ...]]] = [
+    ("gumbel_gate", (X, LOGITS, NOISE, TAU, False)),
+    ("gumbel_gate", (X, LOGITS.double(), None, None, True)),
+    ("gumbel_gate", (LAST, LOGITS.half(), NOISE, None, True)),
+    ("gumbel_gate", (X[:0], LOGITS[:0], None, TAU, True)),
+    ("gumbel_gate", (X[..., ::2], LOGITS, NOISE, None, True)),
+    ("gumbel_gate_backward", (X, NOISE, X, LOGITS, NOISE, TAU, False, True)),
+    ("gumbel_gate_backward", (LAST, None, LAST, LOGITS, None, None, True, False)),
+    ("gumbel_gate_backward", (X, None, None, LOGITS, NOISE, None, True, True)),
+]
+
+
+# opcheck itself reads .grad of the tensors that it derived from ours.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("sample", range(len(SAMPLES)))
+def test_opcheck(sample: int) -> None:
+    name, arguments = SAMPLES[sample]
+    tracked = [a.clone().requires_grad_() if isinstance(a, Tensor) else a for a in arguments]
+    for given in (arguments, tuple(tracked)):
+        torch.library.opcheck(getattr(torch.ops.freqops, name).default, given)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_cuda_graph() -> None:
+    """A captured step sees other features, noise and temperature at each replay."""
+    x, logits, noise = (t.cuda() for t in features())
+    tau = torch.tensor(0.7, device="cuda")
+    x.requires_grad_(), logits.requires_grad_()
+
+    def step() -> tuple[Tensor, ...]:
+        y, gate = gumbel_gate(x, logits, noise, tau=tau)
+        return y, gate, *torch.autograd.grad(y.sum() + gate.sum(), (x, logits))
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    with torch.no_grad():
+        for t in (x, noise):
+            t.copy_(torch.randn_like(t))
+        tau.fill_(0.3)
+    graph.replay()
+    torch.testing.assert_close(captured, step())
+
+
+# --- Errors ---------------------------------------------------------------------------------------
+
+G, L, V = torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 2), torch.zeros(2, 3)
+REFUSED: list[tuple[type[Exception], str, Callable[[], object]]] = [
+    (TypeError, "x must be a tensor, got None", lambda: gumbel_gate(None, L)),
+    (TypeError, "x must be floating point, got torch.int64", lambda: gumbel_gate(G.long(), L)),
+    (TypeError, "x must be a dense tensor", lambda: gumbel_gate(G.to_sparse(), L)),
+    (
+        ValueError,
+        r"x must be \[N, C, H, W\] with H and W at least 1, got \[3, 4, 5\]",
+        lambda: gumbel_gate(G[0], L),
+    ),
+    (ValueError, r"got \[2, 3, 0, 5\]", lambda: gumbel_gate(G[:, :, :0], L)),
+    (
+        ValueError,
+        r"logits must be \[2, 3, 2\] for x \[2, 3, 4, 5\], got \[2, 3\]",
+        lambda: gumbel_gate(G, V),
+    ),
+    (TypeError, "logits must be floating point, got torch.bool", lambda: gumbel_gate(G, L.bool())),
+    (TypeError, "logits must be a tensor, got a list", lambda: gumbel_gate(G, [0])),
+    (
+        ValueError,
+        r"noise must be \[2, 3\] for x \[2, 3, 4, 5\], got \[1, 3\]",
+        lambda: gumbel_gate(G, L, V[:1]),
+    ),
+    (ValueError, "logits must be on cpu like x, got meta", lambda: gumbel_gate(G, L.to("meta"))),
+    (ValueError, "noise must be on cpu like x, got meta", lambda: gumbel_gate(G, L, V.to("meta"))),
+    (
+        ValueError,
+        "tau must be on cpu like x, got meta",
+        lambda: gumbel_gate(G, L, tau=torch.ones((), device="meta")),
+    ),
+    (
+        ValueError,
+        r"tau must be \[\] for x \[2, 3, 4, 5\], got \[1\]",
+        lambda: gumbel_gate(G, L, tau=torch.ones(1)),
+    ),
+    (
+        TypeError,
+        "tau must be floating point, got torch.int64",
+        lambda: gumbel_gate(G, L, tau=torch.tensor(1)),
+    ),
+    *(
+        (
+            ValueError,
+            f"tau must be finite and greater than 0, got {tau}",
+            lambda tau=tau: gumbel_gate(G, L, tau=tau),
+        )
+        for tau in (0, -1.5, math.inf, math.nan)
+    ),
+    *(
+        (
+            TypeError,
+            "tau must be a number or a tensor without dimensions, got",
+            lambda tau=tau: gumbel_gate(G, L, tau=tau),
+        )
+        for tau in (True, "1", None, [1.0])
+    ),
+    (TypeError, "hard must be True or False, got 1", lambda: gumbel_gate(G, L, hard=1)),
+]
+
+
+@pytest.mark.parametrize(("error", "message", "call"), REFUSED, ids=[r[1] for r in REFUSED])
+def test_refused(error: type[Exception], message: str, call: Callable[[], object]) -> None:
+    with pytest.raises(error, match=f"^gumbel_gate: .*{message}"):
+        call()
+
+
+def test_refused_in_a_graph() -> None:
+    with pytest.raises(Exception, match="logits must be"):
+        torch.compile(lambda x: gumbel_gate(x, V), fullgraph=True, backend="aot_eager")(G)
