@@ -100,10 +100,10 @@ def _channels(values: object, name: str) -> tuple[int, ...]:
     return numbers
 
 
-def _count(value: object, name: str) -> int:
+def _count(value: object, name: str, most: int = CHANNELS) -> int:
     number = _integer(value, name)
-    if not 1 <= number <= CHANNELS:
-        raise ValueError(f"{name} must lie in [1, {CHANNELS}], got {number}")
+    if not 1 <= number <= most:
+        raise ValueError(f"{name} must lie in [1, {most}], got {number}")
     return number
 
 
@@ -269,28 +269,35 @@ class ChannelSelection:
         *,
         keep: SupportsIndex | None = None,
         threshold: float | None = None,
+        among: ChannelSelection | None = None,
     ) -> ChannelSelection:
         """The channels that a gate held open most often: the paper's step from dynamic to static.
 
         Args:
             p: 192 numbers in [0, 1]: how often each channel was on.
-            keep: how many to keep, 1 to 192: those with the largest p. Ties go to the lower zigzag
-                rank, then to Y before Cb before Cr.
+            keep: how many to keep, at least 1: those with the largest p. Ties go to the lower
+                zigzag rank, then to Y before Cb before Cr.
             threshold: keep the channels with p >= threshold. Exactly one of keep and threshold
                 must be given.
+            among: the candidates, whose order does not matter; None for all 192. The p of other
+                channels does not count.
 
         Returns:
             Y, Cb, Cr, each ascending.
 
         Raises:
-            TypeError: p holds no numbers, keep is no integer, or not exactly one of keep and
-                threshold is given.
-            ValueError: p has another length or a number outside [0, 1], or no channel reaches the
-                threshold.
+            TypeError: p holds no numbers, keep is no integer, not exactly one of keep and
+                threshold is given, or among is no ChannelSelection.
+            ValueError: p has another length or a number outside [0, 1], there are fewer candidates
+                than keep, or none of them reaches the threshold.
 
         Example:
-            >>> ChannelSelection.from_probabilities([0.5] * 192, keep=4).indices
+            >>> p = [0.5] * 192
+            >>> ChannelSelection.from_probabilities(p, keep=4).indices
             (0, 1, 64, 128)
+            >>> luma = ChannelSelection(range(64))
+            >>> ChannelSelection.from_probabilities(p, keep=4, among=luma).indices
+            (0, 1, 8, 16)
         """
         values: object = p.tolist() if hasattr(p, "tolist") else p
         if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
@@ -306,18 +313,23 @@ class ChannelSelection:
                 f"exactly one of keep and threshold must be given, "
                 f"got keep={keep!r}, threshold={threshold!r}"
             )
+        if among is not None and not isinstance(among, ChannelSelection):
+            raise TypeError(
+                f"among must be a ChannelSelection or None, "
+                f"got {_shorten(among)} of type {type(among).__name__}"
+            )
+        candidates = range(CHANNELS) if among is None else sorted(set(among))
         if threshold is None:
+            number = _count(keep, "keep", len(candidates))
             order = sorted(
-                range(CHANNELS),
-                key=lambda channel: (-numbers[channel], zigzag_rank(channel), channel),
+                candidates, key=lambda channel: (-numbers[channel], zigzag_rank(channel), channel)
             )
-            return cls(sorted(order[: _count(keep, "keep")]))
+            return cls(sorted(order[:number]))
         least = _probability(threshold, "threshold")
-        chosen = [channel for channel in range(CHANNELS) if numbers[channel] >= least]
+        chosen = [channel for channel in candidates if numbers[channel] >= least]
         if not chosen:
-            raise ValueError(
-                f"threshold must be at most the largest p, {max(numbers)}, got {threshold}"
-            )
+            largest = max(numbers[channel] for channel in candidates)
+            raise ValueError(f"threshold must be at most the largest p, {largest}, got {threshold}")
         return cls(chosen)
 
     @classmethod

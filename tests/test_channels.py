@@ -178,6 +178,19 @@ def test_from_probabilities_breaks_ties_by_frequency_then_component() -> None:
     assert len(ChannelSelection.from_probabilities(p, threshold=0.2)) == 191
 
 
+def test_from_probabilities_among_candidates() -> None:
+    among = ChannelSelection([191, 64, 3, 9, 64, 128])  # ranks 63, 0, 6, 4, 0, 0
+    p = torch.full((CHANNELS,), 0.9, dtype=torch.float64)
+    p[list(among)] = 0.5
+    choose = ChannelSelection.from_probabilities
+    got = [choose(p, keep=n, among=among).indices for n in range(1, 6)]
+    assert got == [(64,), (64, 128), (9, 64, 128), (3, 9, 64, 128), (3, 9, 64, 128, 191)]
+    p[191], p[64] = 0.6, 0.4
+    assert choose(p, keep=1, among=among).indices == (191,)
+    assert choose(p, threshold=0.5, among=among).indices == (3, 9, 128, 191)
+    assert choose(p, keep=7, among=ChannelSelection.all()) == choose(p, keep=7)
+
+
 def test_save_and_load(tmp_path: Path) -> None:
     path = tmp_path / "channels.json"
     for selection in (ChannelSelection([9, 9, 191, 0]), ChannelSelection.square(64)):
@@ -344,6 +357,25 @@ def test_refused_indices(indices: object, error: type[Exception], message: str) 
             lambda: ChannelSelection.from_probabilities([0.5] * 192, threshold=0.6),
             ValueError,
             "at most the largest p, 0.5, got 0.6",
+        ),
+        (
+            lambda: ChannelSelection.from_probabilities(
+                [0.5] * 192, keep=3, among=ChannelSelection([7, 6, 7])
+            ),
+            ValueError,
+            r"keep must lie in \[1, 2\], got 3",
+        ),
+        (
+            lambda: ChannelSelection.from_probabilities(
+                [0.5, *[0.7] * 191], threshold=0.6, among=ChannelSelection([0])
+            ),
+            ValueError,
+            "at most the largest p, 0.5, got 0.6",
+        ),
+        (
+            lambda: ChannelSelection.from_probabilities([0.5] * 192, keep=1, among=[0, 1]),
+            TypeError,
+            r"among must be a ChannelSelection or None, got \[0, 1\] of type list",
         ),
     ],
 )
