@@ -2,25 +2,32 @@
 
     freqops.block_dct     RGB -> YCbCr -> 8x8 DCT -> chosen channels -> normalised, in one pass
     freqops.block_idct    the inverse
+    freqops.gumbel_gate   features -> features with the closed channels set to zero, and the gate
 
 Importing loads the compiled operators into torch.ops.freqops and nothing else.
 """
 
-from freqops import autograd, data, files, nn, reference
+from freqops import autograd, data, files, nn, plots, reference
+from freqops._noise import logistic_noise
 from freqops.channels import ChannelSelection
-from freqops.ops import block_dct, block_idct
+from freqops.gate_statistics import GateStatistics
+from freqops.ops import block_dct, block_idct, gumbel_gate
 from freqops.statistics import ChannelStatistics
 
 __all__ = [
     "ChannelSelection",
     "ChannelStatistics",
+    "GateStatistics",
     "__version__",
     "autograd",
     "block_dct",
     "block_idct",
     "data",
     "files",
+    "gumbel_gate",
+    "logistic_noise",
     "nn",
+    "plots",
     "reference",
 ]
 

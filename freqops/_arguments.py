@@ -27,6 +27,7 @@ __all__ = [
     "check_statistic",
     "check_tensor",
     "describe",
+    "integer",
     "read_channels",
 ]
 
@@ -79,7 +80,7 @@ def read_channels(function: str, channels: Channels) -> Sequence[int]:
         raise ValueError(f"{function}: channels must name at least one channel, got none")
     for channel in channels:
         if type(channel) is not int:
-            channels = [_integer(function, "channels", c) for c in channels]
+            channels = [integer(function, "channels", c) for c in channels]
             break
     if min(channels) < 0 or max(channels) >= CHANNELS:
         wrong = next(c for c in channels if not 0 <= c < CHANNELS)
@@ -153,7 +154,7 @@ def check_size(function: str, size: Sequence[int], rows: int, columns: int) -> t
         raise TypeError(f"{function}: size must be (height, width), got {describe(size)}")
     if len(size) != 2:
         raise ValueError(f"{function}: size must be (height, width), got {size!r}")
-    h, w = (_integer(function, "size", value) for value in size)
+    h, w = (integer(function, "size", value) for value in size)
     # In blocks: where the grid was computed from h and w, a compiler sees that this holds.
     if h < 1 or w < 1 or _blocks(h) > rows or _blocks(w) > columns:
         raise ValueError(
@@ -201,7 +202,7 @@ def _read_array(function: str, channels: object) -> list[int]:
     return values
 
 
-def _integer(function: str, argument: str, value: object) -> int:
+def integer(function: str, argument: str, value: object) -> int:
     # bool is an int, and has an __index__, but is no number of a channel.
     if isinstance(value, int) and not isinstance(value, bool):
         return value

@@ -8,11 +8,14 @@ from typing import SupportsIndex
 import torch
 from torch import Tensor, nn
 
+from freqops._channel_gate import ChannelGate
+from freqops._modules import counted, moved
+from freqops._penalty import gate_penalty
 from freqops.channels import ChannelSelection
 from freqops.ops import block_dct, block_idct
 from freqops.statistics import ChannelStatistics
 
-__all__ = ["FrequencyTransform"]
+__all__ = ["ChannelGate", "FrequencyTransform", "gate_penalty"]
 
 
 class FrequencyTransform(nn.Module):
@@ -145,10 +148,8 @@ class FrequencyTransform(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings."""
-        selection = self.channels
         settings = [
-            f"channels={len(selection)} "
-            f"(Y {len(selection.y)}, Cb {len(selection.cb)}, Cr {len(selection.cr)})",
+            counted(self.channels),
             f"normalise={self.mean is not None}",
             f"chroma={self.chroma!r}",
             f"rounding={self.rounding!r}",
@@ -162,13 +163,6 @@ class FrequencyTransform(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrequencyTransform:
         mean, std = self.mean, self.std
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.mean = _moved(mean, self.mean)
-        self.std = _moved(std, self.std)
+        self.mean = moved(mean, self.mean)
+        self.std = moved(std, self.std)
         return self
-
-
-def _moved(before: Tensor | None, after: Tensor | None) -> Tensor | None:
-    """The buffer before, on the device of that after, where the latter was rounded."""
-    if before is None or after is None or after.dtype == before.dtype:
-        return after
-    return before.to(after.device)

@@ -1,0 +1,27 @@
+"""What the modules of `freqops.nn` share."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from torch import Tensor
+
+from freqops.channels import ChannelSelection
+
+__all__ = ["counted", "moved"]
+
+
+MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
+
+
+def moved(before: MaybeTensor, after: MaybeTensor) -> MaybeTensor:
+    """The buffer before, on the device of that after, where the latter was rounded."""
+    if before is None or after is None or after.dtype == before.dtype:
+        return after
+    return before.to(after.device)
+
+
+def counted(selection: ChannelSelection) -> str:
+    """A selection in the representation of a module."""
+    y, cb, cr = (len(part) for part in (selection.y, selection.cb, selection.cr))
+    return f"channels={len(selection)} (Y {y}, Cb {cb}, Cr {cr})"
