@@ -1,15 +1,17 @@
-"""``block_dct`` against the folded convolution and the folded product, eager and compiled.
+"""uint8 pictures (backward: float32) to float32 normalised channels, 4:4:4, against the folded
+convolution and the folded product, eager and compiled.
 
-GB/s counts the bytes that must move, each once: pixels read and results written (backward:
-gradients read, picture gradients written as well). "of copy" is that rate as a share of a plain
-copy's in the same run.
+Written by `make bench PYTEST="--tables benchmarks/results"`. All candidates take turns in one
+process, with memory that malloc keeps; medians. GB/s counts the bytes that must move, each once:
+pixels read and results written (backward: gradients read, picture gradients written as well). "of
+copy" is that rate as a share of a plain copy's in the same run.
 """
 
 from collections.abc import Callable
 
 import pytest
 import torch
-from measure import copy_bandwidth, interleaved
+from measure import compare, copy_bandwidth
 from peers import rivals
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
@@ -46,29 +48,6 @@ def pictures(shape: tuple[int, ...]) -> Tensor:
     )
 
 
-def compare(
-    case: str,
-    candidates: dict[str, Callable[[], object]],
-    size: int,
-    bandwidth: float,
-    rows: list[str],
-    benchmark: BenchmarkFixture,
-) -> None:
-    """Times all candidates in turns, adds a row, and records the ratio for pytest-benchmark."""
-    took = interleaved(candidates)
-    ours = took.pop("freqops")
-    best = min(took, key=lambda name: took[name])
-    others = ", ".join(f"{name} {1e3 * t:.1f}" for name, t in took.items() if name != best)
-    rows.append(
-        f"| {case} | {1e3 * ours:.2f} | {size / ours / 1e9:.1f} | {size / ours / bandwidth:.0%} "
-        f"| {best} | {1e3 * took[best]:.2f} | **{took[best] / ours:.2f}** | {others} |"
-    )
-    benchmark.extra_info.update(
-        best_rival=best, times_faster=took[best] / ours, gigabytes_per_second=size / ours / 1e9
-    )
-    benchmark.pedantic(candidates["freqops"], rounds=10, warmup_rounds=1)
-
-
 @pytest.mark.parametrize("channels", [24, 64, 192])
 @pytest.mark.parametrize("batch", BATCHES)
 def bench_forward(
@@ -86,7 +65,9 @@ def bench_forward(
         torch.testing.assert_close(rival(images), ours(), rtol=1e-4, atol=TOLERANCE)
         candidates[name] = lambda rival=rival: rival(images)
     case = f"forward, {batch}, {channels} channels"
-    compare(case, candidates, images.nbytes + ours().nbytes, bandwidth, rows, benchmark)
+    size = images.nbytes + ours().nbytes
+    benchmark.extra_info.update(compare(case, candidates, size, bandwidth, rows))
+    benchmark.pedantic(ours, rounds=10, warmup_rounds=1)
 
 
 @pytest.mark.parametrize("channels", [24, 64, 192])
@@ -110,4 +91,6 @@ def bench_backward(
         torch.testing.assert_close(step(rival), step(ours), rtol=1e-4, atol=1e-2 * 255)
         candidates[name] = lambda rival=rival: step(rival)
     case = f"forward + backward, 8 x 448x448, {channels} channels"
-    compare(case, candidates, 2 * images.nbytes + 2 * grad.nbytes, bandwidth, rows, benchmark)
+    size = 2 * images.nbytes + 2 * grad.nbytes
+    benchmark.extra_info.update(compare(case, candidates, size, bandwidth, rows))
+    benchmark.pedantic(candidates["freqops"], rounds=10, warmup_rounds=1)

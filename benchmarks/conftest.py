@@ -1,4 +1,5 @@
-"""Collects a row a comparison and prints the table of ratios below pytest-benchmark's own."""
+"""Collects a row a comparison and prints a table of ratios for each operator below
+pytest-benchmark's own."""
 
 import datetime
 import os
@@ -8,8 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from measure import set_malloc
 
-ROWS = pytest.StashKey[list[str]]()
+TABLES = pytest.StashKey[dict[str, list[str]]]()
+
+HEAD = """\
+| case | freqops ms | GB/s | of copy | allocates MB | best rival | its ms | allocates MB \
+| **times faster** | other rivals, ms |
+|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,12 +25,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--threads", type=int, default=1, help="threads of torch in the benchmarks (default 1)"
     )
     group.addoption(
-        "--table", type=Path, help="also write the table of ratios to this Markdown file"
+        "--memory",
+        choices=["kept", "fresh"],
+        default="kept",
+        help="whether malloc keeps what is freed or maps large tensors anew (default kept)",
+    )
+    group.addoption(
+        "--tables", type=Path, help="also write the tables of ratios to this folder, as Markdown"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[ROWS] = []
+    config.stash[TABLES] = {}
+    set_malloc(keeps=config.getoption("--memory") == "kept")
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +50,9 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.fixture
 def rows(request: pytest.FixtureRequest) -> list[str]:
-    """Lines of the table; a benchmark appends its own."""
-    return request.config.stash[ROWS]
+    """Lines of the operator's table; a benchmark appends its own."""
+    operator = request.module.__name__.removeprefix("bench_")
+    return request.config.stash[TABLES].setdefault(operator, [])
 
 
 def processor() -> str:
@@ -50,23 +65,19 @@ def processor() -> str:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    rows = config.stash[ROWS]
-    if not rows:
-        return
     isa = torch.ops.freqops.cpu_isa()
     machine = (
         f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, "
-        f"{config.getoption('--threads')} thread(s), "
+        f"{config.getoption('--threads')} thread(s), {config.getoption('--memory')} memory, "
         f"kernels: {isa}, torch {torch.__version__}, Python {platform.python_version()}"
     )
-    head = [
-        "| case | freqops ms | GB/s | of copy | best rival | its ms | **times faster** "
-        "| other rivals, ms |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    text = "\n".join(["", machine, "", *head, *rows, ""])
-    terminalreporter.write_line(text)
-    if table := config.getoption("--table"):
-        table.parent.mkdir(parents=True, exist_ok=True)
-        table.write_text("# block_dct against its rivals\n" + text)
-        terminalreporter.write_line(f"written to {table}")
+    folder = config.getoption("--tables")
+    for operator, rows in config.stash[TABLES].items():
+        text = "\n".join(["", machine, "", HEAD, *rows, ""])
+        terminalreporter.write_line(f"\n{operator}\n{text}")
+        if folder:
+            about = __import__(f"bench_{operator}").__doc__
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{operator}_cpu.md"
+            path.write_text(f"# {operator} against its rivals\n\n{about}{text}")
+            terminalreporter.write_line(f"written to {path}")

@@ -1,0 +1,122 @@
+"""Float32 features (N, 192, 56, 56) and their gates, against `gumbel_softmax(hard=True)` and a
+product, eager and compiled.
+
+Written by `make bench PYTEST="--tables benchmarks/results"`. All candidates take turns in one
+process, with memory that malloc keeps; medians. Noise is drawn within the time of each; in training
+gates are open with probability 0.87. GB/s counts the bytes that must move, each once: forward reads
+and writes the features, backward reads them and the gradient and writes a gradient. "of copy" is
+that rate as a share of a plain copy's in the same run, of 128 MB: tensors that the caches hold in
+part are faster, and so is a closed channel, which is not read.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from measure import compare, copy_bandwidth
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+import freqops
+
+# Deprecations inside torch.compile are not ours to mend, and stop no measurement.
+pytestmark = pytest.mark.filterwarnings("default")
+
+CHANNELS, SIDE = 192, 56
+Gating = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+@pytest.fixture(scope="module")
+def bandwidth() -> float:
+    return copy_bandwidth()
+
+
+def ours(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    return freqops.gumbel_gate(x, logits, freqops.logistic_noise(x.shape[:2]))
+
+
+def softmax_and_product(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    gate = F.gumbel_softmax(logits, hard=True)[..., 1]
+    return x * gate[..., None, None], gate
+
+
+def ours_in_evaluation(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    return freqops.gumbel_gate(x, logits)
+
+
+def comparison_and_product(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """What stands for the rival without noise: no softmax is needed for a decision."""
+    gate = (logits[..., 1] > logits[..., 0]).to(x.dtype)
+    return x * gate[..., None, None], gate
+
+
+def features(n: int, form: torch.memory_format = torch.contiguous_format) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, CHANNELS, SIDE, SIDE, generator=generator)
+    return x.contiguous(memory_format=form)
+
+
+def logits_of(n: int, share: float) -> Tensor:
+    """Logits whose gates are open with this probability, each by far without noise."""
+    logits = torch.zeros(n, CHANNELS, 2)
+    drawn = torch.rand(n, CHANNELS, generator=torch.Generator().manual_seed(1))
+    logits[..., 1] = torch.where(drawn < share, 1.0, -1.0)
+    return logits
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("n", [8, 32])
+def bench_training(
+    n: int,
+    form: torch.memory_format,
+    bandwidth: float,
+    rows: list[str],
+    benchmark: BenchmarkFixture,
+) -> None:
+    """Forward and backward of a sampled gate, with the gradients of features and logits."""
+    torch.compiler.reset()
+    x = features(n, form).requires_grad_()
+    logits = torch.tensor([0.1, 2.0]).repeat(n, CHANNELS, 1).requires_grad_()
+    grad_y = torch.randn_like(x)
+    grad_gate = torch.full((n, CHANNELS), 1 / CHANNELS)
+
+    def step(gating: Gating) -> tuple[Tensor, ...]:
+        y, gate = gating(x, logits)
+        return torch.autograd.grad([y, gate], [x, logits], [grad_y, grad_gate])
+
+    compiled = torch.compile(softmax_and_product, dynamic=False)
+    candidates = {
+        "freqops": lambda: step(ours),
+        "eager": lambda: step(softmax_and_product),
+        "compiled": lambda: step(compiled),
+    }
+    layout = "" if form == torch.contiguous_format else ", channels_last"
+    case = f"forward + backward, N = {n}{layout}"
+    notes = compare(case, candidates, 5 * x.nbytes, bandwidth, rows)
+    benchmark.extra_info.update(notes)
+    benchmark.pedantic(candidates["freqops"], rounds=10, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.12])
+@pytest.mark.parametrize("n", [8, 32])
+def bench_evaluation(
+    n: int, share: float, bandwidth: float, rows: list[str], benchmark: BenchmarkFixture
+) -> None:
+    """Forward alone, without noise: what is closed is not read."""
+    torch.compiler.reset()
+    x, logits = features(n), logits_of(n, share)
+    compiled = torch.compile(comparison_and_product, dynamic=False)
+    for results in zip(
+        ours_in_evaluation(x, logits), comparison_and_product(x, logits), strict=True
+    ):
+        torch.testing.assert_close(*results, rtol=0, atol=0)
+    candidates = {
+        "freqops": lambda: ours_in_evaluation(x, logits),
+        "eager": lambda: comparison_and_product(x, logits),
+        "compiled": lambda: compiled(x, logits),
+    }
+    case = f"forward, N = {n}, {share:.0%} open"
+    notes = compare(case, candidates, 2 * x.nbytes, bandwidth, rows)
+    benchmark.extra_info.update(notes)
+    benchmark.pedantic(candidates["freqops"], rounds=10, warmup_rounds=1)
