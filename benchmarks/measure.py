@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 def set_malloc(*, keeps: bool) -> None:
     """Whether malloc keeps what is freed, or maps each large tensor anew; asked once, at the start.
 
-    By default glibc keeps up to 32 MB, sometimes. Memory that is anew has its pages cleared, several
+    By default glibc keeps up to 32 MB, sometimes. The pages of new memory are cleared, several
     times the work of any candidate here, and whom it hits is chance.
     """
     libc = ctypes.CDLL(None)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor
 
+from freqops._drawing import INK, MAP_COLOURS, MARK, MUTED, channel_maps, mosaic
 from freqops.channels import BLOCK, CHANNELS, FREQUENCIES, ChannelSelection
 from freqops.demo import COUNTS, TIMED_BATCH, Facts, Photograph, decibels, difference, rebuilt
 from freqops.ops import block_dct
-from freqops.plots import INK, MAP_COLOURS, channel_maps, mosaic
 from freqops.rivals import enlarged, small_size
 
 if TYPE_CHECKING:
@@ -35,11 +35,9 @@ HEAD = 80
 LABEL = 25
 """Height of the line above a picture."""
 
-MUTED = "#667085"
 LINE = "#d5dae1"
 OURS = "#1f6f9f"
 RIVAL = "#c98a1b"
-MARK = "#e8590c"
 
 TIMES = "\u00d7"
 

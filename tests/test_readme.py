@@ -1,0 +1,30 @@
+"""The README's Python runs from top to bottom, in one session, as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import freqops
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.mark.skipif(not README.exists(), reason="not in a checkout")
+def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torchvision")
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    assert len(blocks) == 3
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    assert isinstance(names["back"], torch.Tensor)
+    assert names["back"].shape == (8, 3, 448, 448)
+    assert isinstance(names["channels"], freqops.ChannelSelection)
+    assert len(names["channels"]) == 24
+    assert (tmp_path / "gate.png").stat().st_size > 10_000
