@@ -1,7 +1,5 @@
 // Features times their gates, and the sums that their gradient needs, in one pass over memory.
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "convert.h"
 #include "isa.h"
@@ -108,51 +106,19 @@ void gate_planes(const Gating<acc>& p, int64_t begin, int64_t end) {
   }
 }
 
-// Gates and sums of channels_last features repeat with the channels. They are laid out so often
-// that a whole number of lines goes into a period: then a line's gates are neighbours too.
-template <class T>
-int64_t period_of(int64_t channels) {
-  int64_t a = channels, b = kLineElements<T>;
-  while (b) {
-    const int64_t rest = a % b;
-    a = b, b = rest;
-  }
-  return channels / a * kLineElements<T>;
-}
-
-// Sums and gates of one period. Not std::vector, whose functions the linker merges (isa.h).
-template <class acc>
-class Period {
- public:
-  explicit Period(int64_t count)
-      : count_(count), values_(static_cast<acc*>(std::calloc(size_t(count), sizeof(acc)))) {
-    if (!values_) throw std::bad_alloc();
-  }
-  ~Period() { std::free(values_); }
-  Period(const Period&) = delete;
-  Period& operator=(const Period&) = delete;
-
-  acc* data() { return values_; }
-  acc& operator[](int64_t i) { return values_[i]; }
-  void clear() { std::memset(values_, 0, size_t(count_) * sizeof(acc)); }
-
- private:
-  const int64_t count_;
-  acc* const values_;
-};
-
 template <class acc>
 FREQOPS_INLINE Vec<acc> gated(Vec<acc> x, Vec<acc> gate) {
   const Vec<acc> zero = {};
   return gate == zero ? zero : x * gate;
 }
 
+// scratch: the gates of one period, and its sums.
 template <class T, class acc>
-void gate_rows(const Gating<acc>& p, int64_t begin, int64_t end) {
+void gate_rows(const Gating<acc>& p, acc* scratch, int64_t begin, int64_t end) {
   constexpr int E = kLineElements<T>, N = kLanes<acc>;
   const Features& f = p.features;
-  const int64_t chunks = cpu::chunks(f), step = chunk_pixels(f), period = period_of<T>(f.channels);
-  Period<acc> gates(period), sums(period);
+  const int64_t chunks = cpu::chunks(f), step = chunk_pixels(f), period = gate_period(f);
+  acc *const gates = scratch, *const sums = scratch + period;
   int64_t picture = -1;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t n = item / chunks, first = (item - n * chunks) * step;
@@ -166,19 +132,19 @@ void gate_rows(const Gating<acc>& p, int64_t begin, int64_t end) {
     const T* beside = p.beside ? static_cast<const T*>(p.beside) + at : nullptr;
     T* out = p.out ? static_cast<T*>(p.out) + at : nullptr;
     const bool stream = p.stream && reinterpret_cast<uintptr_t>(out) % kLine == 0;
-    if (beside) sums.clear();
+    if (beside) std::memset(sums, 0, size_t(period) * sizeof(acc));
     int64_t i = 0, j = 0;  // element, and its place in the period
     for (; i + E <= count; i += E, j = j + E == period ? 0 : j + E) {
       if (out) {
         T line[E];
         for (int v = 0; v < kLineVectors<T, acc>; ++v)
           store<acc>(line + v * N,
-                     gated<acc>(load<acc>(in + i + v * N), load<acc>(gates.data() + j + v * N)));
+                     gated<acc>(load<acc>(in + i + v * N), load<acc>(gates + j + v * N)));
         store_line(out + i, load_vector<Line>(line), stream);
       }
       if (beside) {
         for (int v = 0; v < kLineVectors<T, acc>; ++v) {
-          acc* sum = sums.data() + j + v * N;
+          acc* sum = sums + j + v * N;
           store_vector(sum,
                        load<acc>(sum) + load<acc>(in + i + v * N) * load<acc>(beside + i + v * N));
         }
@@ -198,22 +164,22 @@ void gate_rows(const Gating<acc>& p, int64_t begin, int64_t end) {
 }
 
 template <class T, class acc>
-void gate_items(const Gating<acc>& p, int64_t begin, int64_t end) {
+void gate_items(const Gating<acc>& p, acc* scratch, int64_t begin, int64_t end) {
   if (p.features.channels_last)
-    gate_rows<T, acc>(p, begin, end);
+    gate_rows<T, acc>(p, scratch, begin, end);
   else
     gate_planes<T, acc>(p, begin, end);
   order_stores();
 }
 
 template <class acc>
-void gate_any(const Gating<acc>& p, int64_t begin, int64_t end) {
+void gate_any(const Gating<acc>& p, acc* scratch, int64_t begin, int64_t end) {
   switch (p.features.type) {
-    case Type::kHalf: return gate_items<Half, acc>(p, begin, end);
-    case Type::kBfloat16: return gate_items<BFloat16, acc>(p, begin, end);
-    case Type::kFloat: return gate_items<float, acc>(p, begin, end);
+    case Type::kHalf: return gate_items<Half, acc>(p, scratch, begin, end);
+    case Type::kBfloat16: return gate_items<BFloat16, acc>(p, scratch, begin, end);
+    case Type::kFloat: return gate_items<float, acc>(p, scratch, begin, end);
     case Type::kDouble:
-      if constexpr (sizeof(acc) == 8) return gate_items<double, acc>(p, begin, end);
+      if constexpr (sizeof(acc) == 8) return gate_items<double, acc>(p, scratch, begin, end);
       return;
     case Type::kUint8: return;  // no features
   }
@@ -223,8 +189,12 @@ void gate_any(const Gating<acc>& p, int64_t begin, int64_t end) {
 
 namespace FREQOPS_ISA {
 
-void gating(const Gating<float>& p, int64_t begin, int64_t end) { gate_any(p, begin, end); }
-void gating(const Gating<double>& p, int64_t begin, int64_t end) { gate_any(p, begin, end); }
+void gating(const Gating<float>& p, float* scratch, int64_t begin, int64_t end) {
+  gate_any(p, scratch, begin, end);
+}
+void gating(const Gating<double>& p, double* scratch, int64_t begin, int64_t end) {
+  gate_any(p, scratch, begin, end);
+}
 
 }  // namespace FREQOPS_ISA
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <vector>
 
 namespace freqops::cpu {
 
@@ -90,7 +91,10 @@ void launch(const Gating<acc>& p) {
   const int64_t elements = std::max<int64_t>(1, f.batch * f.channels * f.pixels / items);
   const auto gating = kernels<acc>().gating;
   torch::stable::parallel_for(0, items, std::max<int64_t>(1, kGrainElements / elements),
-                              [&](int64_t begin, int64_t end) { gating(p, begin, end); });
+                              [&](int64_t begin, int64_t end) {
+                                std::vector<acc> scratch(size_t(gate_scratch(f)));
+                                gating(p, scratch.data(), begin, end);
+                              });
 }
 
 template <class Run>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <numeric>
 
 #include "../plan.h"
 
@@ -84,6 +85,16 @@ inline int64_t chunks(const Features& f) {
   return (f.pixels + chunk_pixels(f) - 1) / chunk_pixels(f);
 }
 
+// Gates and sums of channels_last features repeat with the channels. They are laid out so often that
+// a whole number of cache lines of features goes into a period: then a line's gates are neighbours.
+inline int64_t gate_period(const Features& f) {
+  constexpr int64_t kLineElements[] = {64, 32, 32, 16, 8};  // by Type
+  return std::lcm(f.channels, kLineElements[int(f.type)]);
+}
+
+// Elements of scratch memory that a thread needs for its items: none for planes.
+inline int64_t gate_scratch(const Features& f) { return f.channels_last ? 2 * gate_period(f) : 0; }
+
 // The kernels of one instruction set. Work is counted in items: analysis_items() of them make up
 // the whole result, and any split of them between threads gives the same bits.
 template <class acc>
@@ -92,7 +103,7 @@ struct Kernels {
   int64_t (*analysis_items)(const Analysis<acc>&);
   void (*synthesis)(const Synthesis<acc>&, int64_t begin, int64_t end);
   int64_t (*synthesis_items)(const Synthesis<acc>&);
-  void (*gating)(const Gating<acc>&, int64_t begin, int64_t end);
+  void (*gating)(const Gating<acc>&, acc* scratch, int64_t begin, int64_t end);
 };
 
 }  // namespace freqops::cpu
