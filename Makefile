@@ -19,7 +19,7 @@ CXX_SOURCES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.c
 help:
 	@echo "make demo     photographs to frequency channels and back, as a table and a picture"
 	@echo "make test     build everything, run the tests"
-	@echo "make bench    block_dct beside the ways to say it in PyTorch"
+	@echo "make bench    the operators beside the ways to say them in PyTorch"
 	@echo "make lint     what CI asks of the text of the sources"
 	@echo "make format   mend most of what lint finds"
 	@echo "make wheel    dist/*.whl and the sdist"
