@@ -106,3 +106,18 @@ def assert_near(got: Tensor, want: Tensor, dtype: torch.dtype, unit: float = 1.0
     torch.testing.assert_close(
         got.cpu().double(), want.double(), atol=absolute * unit, rtol=relative, equal_nan=True
     )
+
+
+def cuda_graph_of(
+    step: Callable[[], tuple[Tensor, ...]],
+) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
+    """A CUDA graph of a step, after one that warms up, and the tensors that a replay fills."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = step()
+    return graph, results

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from support import cuda_graph_of
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -704,35 +705,22 @@ def test_cuda_graph() -> None:
         y, gate = module(x, noise=noise)
         return y, gate, *torch.autograd.grad(y.sin().sum(), wanted)
 
-    def capture(
-        f: Callable[[], tuple[Tensor, ...]],
-    ) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            f()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            results = f()
-        return graph, results
-
-    graph, captured = capture(step)
+    graph, results = cuda_graph_of(step)
     before = None
     for tau in (1.0, 0.3, 4.0):
         module.tau = tau
         noise.copy_(logistic_noise((8, 24), device="cuda"))
         graph.replay()
-        torch.testing.assert_close(captured, step())
-        assert before is None or not torch.allclose(captured[-1], before)
-        before = captured[-1].clone()
+        torch.testing.assert_close(results, step())
+        assert before is None or not torch.allclose(results[-1], before)
+        before = results[-1].clone()
 
     module.forced = ChannelSelection([0])
-    graph, captured = capture(lambda: module(x))
+    graph, results = cuda_graph_of(lambda: module(x))
     for channels in ([0], [64, 1]):
         module.forced = ChannelSelection(channels)
         graph.replay()
-        assert captured[1].sum() == 8 * len(channels)
+        assert results[1].sum() == 8 * len(channels)
 
 
 class Released(nn.Module):

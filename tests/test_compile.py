@@ -25,6 +25,7 @@ from derivative_table import (
     Result,
     of_argument,
 )
+from support import cuda_graph_of
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -367,17 +368,10 @@ def test_cuda_graph() -> None:
         out = block_dct(images, [0, 70, 9], mean=mean, std=std)
         return out, torch.autograd.grad(out.sum(), images)[0]
 
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
+    graph, results = cuda_graph_of(step)
     with torch.no_grad():
         images.copy_(torch.rand_like(images))
     graph.replay()
-    torch.testing.assert_close(captured, step())
+    torch.testing.assert_close(results, step())
     want = reference.block_dct(images.detach().cpu(), [0, 70, 9])
-    torch.testing.assert_close(captured[0].detach().cpu(), want, atol=1e-3, rtol=0)
+    torch.testing.assert_close(results[0].detach().cpu(), want, atol=1e-3, rtol=0)

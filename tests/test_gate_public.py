@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support import cuda_graph_of
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -326,20 +327,13 @@ def test_cuda_graph() -> None:
         y, gate = gumbel_gate(x, logits, noise, tau=tau)
         return y, gate, *torch.autograd.grad(y.sum() + gate.sum(), (x, logits))
 
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
+    graph, results = cuda_graph_of(step)
     with torch.no_grad():
         for t in (x, noise):
             t.copy_(torch.randn_like(t))
         tau.fill_(0.3)
     graph.replay()
-    torch.testing.assert_close(captured, step())
+    torch.testing.assert_close(results, step())
 
 
 # --- Errors ---------------------------------------------------------------------------------------
