@@ -86,6 +86,10 @@ def bench_training(
         return torch.autograd.grad([y, gate], [x, logits], [grad_y, grad_gate])
 
     compiled = torch.compile(softmax_and_product, dynamic=False)
+    for gating in (ours, softmax_and_product, compiled):  # samples differ; each is what it must be
+        y, gate = gating(x, logits)
+        assert 0.8 < gate.mean() < 0.93
+        torch.testing.assert_close(y, x * gate.round()[..., None, None])
     candidates = {
         "freqops": lambda: step(ours),
         "eager": lambda: step(softmax_and_product),

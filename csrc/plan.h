@@ -1,6 +1,6 @@
 // What host code hands to a kernel of either backend, without a torch header.
 //
-// All four operators are one of two linear machines with different constants:
+// The four transforms are one of two linear machines with different constants:
 //   analysis    pixels -> 3x3 matrix, shift -> chroma smoothing -> rounding -> DCT -> scale, offset
 //               (block_dct and block_idct_backward)
 //   synthesis   coefficients -> scale, offset -> inverse DCT -> chroma smoothing -> 3x3 matrix,

@@ -21,6 +21,7 @@
 //
 // The channel gate: z = logits[..., 1] - logits[..., 0] + noise, p = sigmoid(z / tau), gate = z > 0
 // (hard) or p; both have the derivative of p. Where a gate is 0, results are 0 whatever x holds.
+// Where z is NaN, so are they.
 //
 //   gumbel_gate          y = x * gate, in x's dtype and in channels_last where x is; and the gate, [N, C]
 //                        in that of logits

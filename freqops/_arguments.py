@@ -25,6 +25,7 @@ __all__ = [
     "check_memory_format",
     "check_size",
     "check_statistic",
+    "check_temperature",
     "check_tensor",
     "describe",
     "integer",
@@ -109,6 +110,23 @@ def check_statistic(
     if not torch.compiler.is_compiling() and _readable(values):
         _check_values(function, argument, values)
     return values if values.dtype in (torch.float32, torch.float64) else values.float()
+
+
+def check_temperature(function: str, tau: object, dtype: torch.dtype) -> float:
+    """A number greater than 0 that the type holds: in float32 1e-50 is 0 and 1e39 infinite."""
+    # First what Dynamo knows to be a number, though not which.
+    number = tau if isinstance(tau, (int, float)) else python_number(tau)
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise TypeError(
+            f"{function}: tau must be a number or a tensor without dimensions, got {describe(tau)}"
+        )
+    limits = torch.finfo(dtype)
+    if not limits.tiny <= number <= limits.max:  # true for NaN
+        name = str(dtype).removeprefix("torch.")
+        raise ValueError(
+            f"{function}: tau must be greater than 0 and finite in {name}, got {number}"
+        )
+    return number
 
 
 def check_choice(function: str, argument: str, value: str, choices: tuple[str, ...]) -> None:

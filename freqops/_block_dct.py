@@ -10,9 +10,9 @@ from torch import Tensor
 from freqops import _arguments
 from freqops._arguments import Channels, accumulate
 from freqops._dispatch import (
-    Context,
     Dims,
     Operator,
+    PictureContext,
     apply,
     batched_statistic,
     below_autograd,
@@ -184,7 +184,7 @@ class BlockDCT(torch.autograd.Function):
     and the tangent is (L t_images - t_mean[c] - out t_std[c]) / std[c].
     """
 
-    class _Context(Context):
+    class _Context(PictureContext):
         chroma: str
         images_dtype: torch.dtype
         dtype: torch.dtype
@@ -262,7 +262,7 @@ class BlockDCTBackward(torch.autograd.Function):
     d grad = (L g) / std[c],   d std[c] = - sum grad (L g) / std[c]^2.
     """
 
-    class _Context(Context):
+    class _Context(PictureContext):
         chroma: str
         grad_dtype: torch.dtype
         dtype: torch.dtype

@@ -10,9 +10,9 @@ from torch import Tensor
 from freqops import _arguments
 from freqops._arguments import Channels, accumulate
 from freqops._dispatch import (
-    Context,
     Dims,
     Operator,
+    PictureContext,
     apply,
     batched_statistic,
     below_autograd,
@@ -118,7 +118,7 @@ class BlockIDCT(torch.autograd.Function):
     where K^T g has the channels c, or all 192 for a mean that has. uint8 pictures have no gradient.
     """
 
-    class _Context(Context):
+    class _Context(PictureContext):
         coefficients_dtype: torch.dtype
         dtype: torch.dtype
         shape: torch.Size
@@ -194,7 +194,7 @@ class BlockIDCTBackward(torch.autograd.Function):
     d grad = K (g std[c]),   d std[c] = sum g K^T grad.
     """
 
-    class _Context(Context):
+    class _Context(PictureContext):
         grad_dtype: torch.dtype
         dtype: torch.dtype
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import NoneType
 from typing import SupportsFloat, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from freqops._arguments import FLOATS, accumulate, check_choice, check_tensor, describe
+from freqops._arguments import (
+    FLOATS,
+    accumulate,
+    check_choice,
+    check_temperature,
+    check_tensor,
+    describe,
+)
 from freqops._modules import counted, moved
 from freqops._noise import logistic_noise
 from freqops._released import gate_weights
-from freqops.channels import ChannelSelection, python_number
+from freqops.channels import ChannelSelection
 from freqops.ops import gumbel_gate
 
 __all__ = ["ChannelGate"]
@@ -40,9 +48,16 @@ class ChannelGate(nn.Module):
     kind "se", for comparison: squeeze and excitation, y = x * sigmoid(w), w = fc2(relu(fc1(2))).
     kind "double": y = x * sigmoid(w) * gate, both computed from x.
 
+    Training and evaluation differ: in training gates are sampled, and it is their mean that a
+    penalty bounds; in evaluation a channel is open where that is likelier than not, so before
+    training all are. ``sample=True`` samples in evaluation as well.
+
+    It returns a pair, so it is no member of ``nn.Sequential``.
+
     Args:
-        channels: of x, in their order: a ChannelSelection, a list of channels, or an integer n for
-            ``square(n)`` where that is tabulated and else ``triangle(n)``; None for all 192.
+        channels: of x, in their order: a ChannelSelection (``channels`` of the FrequencyTransform
+            before it), a list of channels, or an integer n for ``square(n)`` where that is
+            tabulated and else ``triangle(n)``; None for all 192.
         kind: "bernoulli", "se" or "double".
         reduction: C // reduction, at least 1, channels are between fc1 and fc2.
         tau: temperature > 0 of the gradient, see ``tau``.
@@ -105,11 +120,13 @@ class ChannelGate(nn.Module):
             self.fc1 = nn.Conv2d(c, few, 1, device=device, dtype=dtype)
             self.fc2 = nn.Conv2d(few, c, 1, device=device, dtype=dtype)
         # What operators and graphs see of `tau` and `forced`. Changed in place.
-        one = torch.ones((), dtype=torch.float32, device=device)
+        with torch.inference_mode(False):
+            one = torch.ones((), dtype=torch.float32, device=device)
         self.register_buffer("_tau", one, persistent=False)
         self.register_buffer("_fixed", None, persistent=False)
         self._forced: ChannelSelection | None = None
         self.tau = tau
+        self.register_load_state_dict_post_hook(_buffers_follow)  # type: ignore[no-untyped-call]
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -151,9 +168,10 @@ class ChannelGate(nn.Module):
             straight-through: that of sigmoid((on - off + noise) / tau).
 
         Raises:
-            TypeError: x is no floating-point tensor.
+            TypeError: x is no floating-point tensor, sample is none of True, False and None.
             ValueError: x is not (N, C, H, W), noise is not (N, C) on its device, noise is given
                 together with sample=False; BatchNorm's, where training has one picture.
+            RuntimeError: torch's, where x has another dtype than the parameters, without autocast.
         """
         return self._run(x, sample, noise)[:2]
 
@@ -212,6 +230,10 @@ class ChannelGate(nn.Module):
 
     def _check(self, x: Tensor, sample: bool | None, noise: Tensor | None) -> None:
         # Before the BatchNorm counts the batch; the rest is gumbel_gate's.
+        if not isinstance(sample, (bool, NoneType)):
+            raise TypeError(
+                f"ChannelGate: sample must be True, False or None, got {describe(sample)}"
+            )
         c = len(self.channels)
         check_tensor("ChannelGate", "x", x, FLOATS, "floating point")
         if x.dim() != 4 or x.shape[1] != c or x.shape[2] < 1 or x.shape[3] < 1:
@@ -237,15 +259,7 @@ class ChannelGate(nn.Module):
 
     @tau.setter
     def tau(self, tau: SupportsFloat) -> None:
-        number = python_number(tau)
-        if isinstance(number, bool) or not isinstance(number, (int, float)):
-            raise TypeError(f"ChannelGate: tau must be a number, got {describe(tau)}")
-        limits = torch.finfo(torch.float32)
-        if not limits.tiny <= number <= limits.max:  # true for NaN
-            raise ValueError(
-                f"ChannelGate: tau must be greater than 0 and finite in float32, got {number}"
-            )
-        self._temperature = float(number)
+        self._temperature = float(check_temperature("ChannelGate", tau, torch.float32))
         self._tau.fill_(self._temperature)
 
     @property
@@ -283,9 +297,10 @@ class ChannelGate(nn.Module):
                 f"ChannelGate: forced must hold channels of the gate, got {unknown} besides"
             )
         self._forced = selection
-        if self._fixed is None:
-            self._fixed = self.logits.weight.detach().new_empty(len(self.channels), 2)
-        self._fixed.copy_(self._logits_of_forced())
+        with torch.inference_mode(False):  # training may follow
+            if self._fixed is None:
+                self._fixed = torch.empty_like(self.logits.weight.detach().view(-1, 2))
+            self._fixed.copy_(self._logits_of_forced())
 
     def load_released(self, state_dict: Mapping[str, Tensor]) -> None:
         """Takes the weights of a gate as the code released with the paper names them.
@@ -298,11 +313,16 @@ class ChannelGate(nn.Module):
                 others.
 
         Raises:
+            TypeError: state_dict is no mapping.
             ValueError: a key is missing, a shape is another one, or the keys are there behind
                 several prefixes; kind is "se". Nothing is loaded then.
         """
         if self.kind == "se":
             raise ValueError('load_released: kind must be "bernoulli" or "double", got "se"')
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"load_released: state_dict must be a mapping, got {describe(state_dict)}"
+            )
         # Not strict: fc1 and fc2 of kind "double" stay as they are.
         self.load_state_dict(gate_weights(state_dict, self.state_dict()), strict=False)
 
@@ -319,13 +339,27 @@ class ChannelGate(nn.Module):
         rows = [[0.0, 1.0 if channel in open_ else -1.0] for channel in self.channels]
         return torch.tensor(rows, device="cpu")
 
+    def _refill(self) -> None:
+        """The values of buffers that were laid anew."""
+        self._tau.fill_(self._temperature)
+        if self._fixed is not None:
+            self._fixed.copy_(self._logits_of_forced())
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ChannelGate:
         tau, fixed = self._tau, self._fixed
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._tau = moved(tau, self._tau)
-        # to_empty leaves buffers without values.
-        if self._tau is not tau:
-            self._tau.fill_(self._temperature)
-        if self._fixed is not None and self._fixed is not fixed:
-            self._fixed.copy_(self._logits_of_forced())
+        if self._tau is not tau or self._fixed is not fixed:
+            self._refill()  # to_empty leaves buffers without values
         return self
+
+
+def _buffers_follow(module: ChannelGate, incompatible_keys: object) -> None:
+    """After load_state_dict(assign=True), which brings parameters of a meta module to a device, but
+    not what is in no state dict."""
+    device = next(module.parameters()).device
+    if module._tau.device != device:
+        module._tau = torch.empty_like(module._tau, device=device)
+        if module._fixed is not None:
+            module._fixed = torch.empty_like(module._fixed, device=device)
+        module._refill()

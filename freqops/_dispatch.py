@@ -25,6 +25,7 @@ __all__ = [
     "Dims",
     "Operator",
     "Pair",
+    "PictureContext",
     "apply",
     "apply_pair",
     "batched_statistic",
@@ -96,6 +97,11 @@ class Context(torch.autograd.function.FunctionCtx):
 
     saved_tensors: tuple[Tensor | None, ...]
     needs_input_grad: tuple[bool, ...]
+
+
+class PictureContext(Context):
+    """That of the transforms of pictures."""
+
     channels: Sequence[int]
     height: int
     width: int
@@ -204,13 +210,13 @@ def _dual(values: Tensor) -> bool:
 
 
 def tracked(values: Tensor | None) -> bool:
-    """Whether the gradient or the tangent of mean or std may be asked for."""
+    """Whether the gradient or the tangent of an argument may be asked for."""
     with forward_ad._set_fwd_grad_enabled(True):  # off in setup_context, which would hide tangents
         return values is not None and (values.requires_grad or _dual(values))
 
 
 def kept(values: Tensor | None) -> Tensor:
-    """What only a tracked mean or std had saved. A derivative must not be left out in silence."""
+    """What was saved only because of a tracked argument: no derivative is left out in silence."""
     if values is None:
         raise RuntimeError("freqops: a derivative is asked for that was not announced")
     return values

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from freqops._arguments import FLOATS, check_tensor
+from freqops._arguments import FLOATS, check_tensor, describe
 from freqops._drawing import (
     COMPONENTS,
     INK,
@@ -55,8 +55,15 @@ class GateModule(Protocol):
     def training(self) -> bool:
         """Whether in training mode."""
 
+    @property
+    def forced(self) -> ChannelSelection | None:
+        """The channels that the gate is fixed to."""
+
     def tensors(self, x: Tensor) -> Mapping[str, Five]:
         """The paper's tensors 1 to 5 of x, (N, C, H, W), in the blocks "gate" and "se"."""
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The output, and the gate (N, C)."""
 
 
 def gate_tensors(module: GateModule, x: Tensor) -> Figure:
@@ -78,7 +85,7 @@ def gate_tensors(module: GateModule, x: Tensor) -> Figure:
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
-        TypeError: x is no floating-point tensor.
+        TypeError: module is no ChannelGate, or x no floating-point tensor.
         ValueError: module is in training mode, or x is not one picture of its channels or not
             finite.
 
@@ -93,6 +100,8 @@ def gate_tensors(module: GateModule, x: Tensor) -> Figure:
     need("freqops.plots", "plots", "matplotlib")
     from matplotlib.figure import Figure
 
+    if not hasattr(module, "tensors") or not hasattr(module, "channels"):
+        raise TypeError(f"gate_tensors: module must be a ChannelGate, got {describe(module)}")
     check_tensor("gate_tensors", "x", x, FLOATS, "floating point")
     count = len(module.channels)
     if x.dim() not in (3, 4) or x.shape[-3] != count or x.shape[:-3].numel() != 1:
@@ -107,7 +116,8 @@ def gate_tensors(module: GateModule, x: Tensor) -> Figure:
             "gate_tensors: module must be in evaluation mode, got training mode: call .eval() first"
         )
     with torch.no_grad():
-        blocks = module.tensors(x.reshape(1, *x.shape[-3:]))
+        picture = x.reshape(1, *x.shape[-3:])
+        blocks, gate = module.tensors(picture), module(picture)[1][0]
     tall = PANEL * min(1.0, x.shape[-2] / x.shape[-1])
     rows = (tall, PANEL, PANEL, PANEL, tall)
     size = (len(blocks) * (LEFT + THREE + BAR), TOP + sum(rows) + 4 * WORDS + BOTTOM)
@@ -121,9 +131,10 @@ def gate_tensors(module: GateModule, x: Tensor) -> Figure:
         block.maps(1, "2   mean of each plane", block.pooled, signed=True)
         if kind == "gate":
             logits = block.logits[:, 1] - block.logits[:, 0]
-            closed = block.closed(logits)
+            closed: list[bool] = (gate == 0).tolist()
             name = "output of both blocks" if "se" in blocks else "output"
-            on = f"5   {name}: {count - sum(closed)} of {count} channels on, grey: off"
+            how = "on" if module.forced is None else "forced on"
+            on = f"5   {name}: {count - sum(closed)} of {count} channels {how}, grey: off"
             block.maps(2, "3   1 \u00d7 1 convolution, batch norm, ReLU", block.hidden)
             block.maps(3, "4   logits, on \u2212 off", logits, signed=True)
             block.planes(4, on, block.output, closed)
@@ -157,12 +168,6 @@ class _Block:
         self._write(0, TOP - 0.72, words, 12.5, bold=True)
         for i, name in enumerate(COMPONENTS):
             self._write(i * (PANEL + GAP), TOP - 0.42, name, 10.5, bold=True)
-
-    def closed(self, logits: Tensor) -> list[bool]:
-        """Which planes the gate made zero; one that was zero before shows only in its logit."""
-        before, after = (planes.flatten(1).any(1) for planes in (self.input, self.output))
-        closed: list[bool] = (~after & (before | (logits <= 0))).tolist()
-        return closed
 
     def planes(
         self, row: int, words: str, planes: Tensor, closed: Sequence[bool] | None = None

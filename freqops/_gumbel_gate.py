@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import SupportsFloat
 
 import torch
 from torch import Tensor
 
-from freqops._arguments import FLOATS, accumulate, check_tensor, describe
+from freqops._arguments import FLOATS, accumulate, check_temperature, check_tensor, describe
 from freqops._dispatch import (
     BatchInfo,
     Context,
@@ -56,7 +54,8 @@ def gumbel_gate(
     With logistic noise a hard gate is a sample of a Bernoulli law that is 1 with probability
     sigmoid(logits[..., 1] - logits[..., 0]). Its gradient is that of p (straight-through):
     d gate / d z = p (1 - p) / tau. Where a gate is 0, y is exactly 0, whatever x holds: a closed
-    channel of contiguous x is not even read. The gradient of the logits reads it.
+    channel of contiguous x is not even read. The gradient of the logits reads it. Where logits or
+    noise are NaN, or both logits -inf, gate and y are NaN.
 
     Args:
         x: (N, C, H, W), floating point. Contiguous and channels_last cost no copy.
@@ -64,8 +63,9 @@ def gumbel_gate(
         noise: (N, C), from `logistic_noise`: the difference of two Gumbel samples. None means 0,
             with which the hard gate is the likelier of the two.
         tau: temperature > 0 of the soft gate and of the gradient: a number, or a tensor without
-            dimensions, whose value is not read, so that a schedule may change it in a compiled
-            function or a captured CUDA graph.
+            dimensions, whose value is not read. A schedule in a compiled function or a captured
+            CUDA graph needs the tensor: for each other number torch.compile compiles anew, and
+            with fullgraph gives up after eight.
         hard: whether the gate is 0 or 1, or p.
 
     Returns:
@@ -75,7 +75,8 @@ def gumbel_gate(
 
     Raises:
         TypeError: an argument is of a type or dtype that is not named above.
-        ValueError: a shape or a device does not fit those of x, or tau is not greater than 0.
+        ValueError: a shape or a device does not fit those of x, or tau is not greater than 0 and
+            finite in float32 (in float64 where x or logits are).
 
     Source:
         Xu et al., "Learning in the Frequency Domain", CVPR 2020, section 3.2; Jang, Gu and Poole,
@@ -124,15 +125,9 @@ def _temperature(tau: float | Tensor, x: Tensor, logits: Tensor) -> Tensor | Non
     if isinstance(tau, Tensor):
         _check_beside("tau", tau, (), x)
         return tau if tau.dtype in (torch.float32, torch.float64) else tau.float()
-    if isinstance(tau, (bool, str)) or not isinstance(tau, SupportsFloat):
-        raise TypeError(
-            f"gumbel_gate: tau must be a number or a tensor without dimensions, got {describe(tau)}"
-        )
-    if not (tau > 0 and tau < math.inf):  # false for NaN
-        raise ValueError(f"gumbel_gate: tau must be finite and greater than 0, got {tau}")
-    if tau == 1:
-        return None
-    return torch.full((), tau, dtype=accumulate(x.dtype, logits.dtype), device=x.device)
+    dtype = accumulate(x.dtype, logits.dtype)
+    number = check_temperature("gumbel_gate", tau, dtype)
+    return None if number == 1 else torch.full((), number, dtype=dtype, device=x.device)
 
 
 class GumbelGate(torch.autograd.Function):
@@ -173,21 +168,29 @@ class GumbelGate(torch.autograd.Function):
         dtype = accumulate(ctx.dtype, logits.dtype)
         of_x = of_logits = of_noise = of_tau = None
         if grad_y is not None and (need_x or need_gate):
-            if not need_gate:
-                x = grad_gate = None
+            # The gradients of noise and tau follow from that of logits before it is rounded.
+            exact = logits.to(dtype) if need_noise or need_tau else logits
             of_x, of_logits = apply_pair(
-                GumbelGateBackward, grad_y, grad_gate, x, logits, noise, tau, ctx.hard, need_x
+                GumbelGateBackward,
+                grad_y,
+                grad_gate,
+                x if need_gate else None,
+                exact,
+                noise,
+                tau,
+                ctx.hard,
+                need_x,
             )
         elif grad_gate is not None and need_gate:
-            gate = Gate.of(logits, noise, tau, ctx.hard, dtype)
-            of_logits = _off_on(grad_gate * gate.slope).to(logits.dtype)
+            of_logits = _off_on(grad_gate * Gate.of(logits, noise, tau, ctx.hard, dtype).slope)
         if of_logits is not None:
             if noise is not None and need_noise:
                 of_noise = of_logits[..., 1].to(noise.dtype)
             if tau is not None and need_tau:
                 gate = Gate.of(logits, noise, tau, ctx.hard, dtype)
                 of_tau = gate.of_tau(of_logits[..., 1].to(dtype)).sum().to(tau.dtype)
-        return of_x if need_x else None, of_logits if need_logits else None, of_noise, of_tau, None
+            of_logits = of_logits.to(logits.dtype) if need_logits else None
+        return of_x if need_x else None, of_logits, of_noise, of_tau, None
 
     @staticmethod
     def jvp(ctx: _Context, *tangents: Tensor | None) -> Pair:
@@ -375,25 +378,26 @@ def _backward_fake(
     return grad_x, logits.new_empty(0 if x is None else logits.shape)
 
 
-def _flat(values: Tensor, dim: int | None, size: int) -> Tensor:
-    """[.., B, ..] -> [B N, ...]; what has no batch is the same for each of it."""
+def _flat(values: Tensor, dim: int | None, size: int) -> tuple[Tensor, tuple[int, int]]:
+    """[.., B, ..] -> [B N, ...] and (B, N); what has no batch is the same for each of it."""
     batched = values.expand(size, *values.shape) if dim is None else values.movedim(dim, 0)
-    return batched.flatten(0, 1)
+    return batched.flatten(0, 1), (size, batched.shape[1])
+
+
+def _flat_or_none(values: Tensor | None, dim: int | None, size: int) -> Tensor | None:
+    return None if values is None else _flat(values, dim, size)[0]
 
 
 def _one_tau(
-    logits: Tensor, noise: Tensor | None, tau: Tensor | None, dims: Dims, size: int, n: int
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """logits, noise and tau of a batch, [B N, ...], and what the gradient of the logits is divided
-    by: where tau differs along the batch, logits and noise are divided by it."""
-    flat_logits = _flat(logits, dims[0], size)
-    flat_noise = None if noise is None else _flat(noise, dims[1], size)
-    if tau is None or dims[2] is None:
-        return flat_logits, flat_noise, tau, None
-    divisor = tau.repeat_interleave(n)[:, None]
-    if flat_noise is not None:
-        flat_noise = flat_noise / divisor
-    return flat_logits / divisor[..., None], flat_noise, None, divisor[..., None]
+    logits: Tensor, noise: Tensor | None, tau: Tensor, n: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """A batch of temperatures, (B,), as logits [0, z / tau], [B N, C, 2], without noise or tau, and
+    what the gradient of the logits is divided by. z is formed first: a tie stays one."""
+    z = logits[..., 1].to(dtype) - logits[..., 0].to(dtype)
+    if noise is not None:
+        z = z + noise.to(dtype)
+    divisor = tau.to(dtype).repeat_interleave(n)[:, None]
+    return torch.stack([torch.zeros_like(z), z / divisor], -1), divisor[..., None]
 
 
 def _batched(
@@ -406,12 +410,16 @@ def _batched(
     tau: Tensor | None,
     hard: bool,
 ) -> tuple[Pair, object]:
-    size = info.batch_size
-    x = _flat(x, in_dims[0], size)
-    n, dtype = x.shape[0] // max(size, 1), logits.dtype
-    logits, noise, tau, _ = _one_tau(logits, noise, tau, in_dims[1:4], size, n)
+    size, out_dtype = info.batch_size, logits.dtype
+    x, batch = _flat(x, in_dims[0], size)
+    logits, _ = _flat(logits, in_dims[1], size)
+    noise = _flat_or_none(noise, in_dims[2], size)
+    if tau is not None and in_dims[3] is not None:
+        dtype = accumulate(x.dtype, out_dtype)
+        logits, _ = _one_tau(logits, noise, tau, batch[1], dtype)
+        noise = tau = None
     y, gate = run(x, logits, noise, tau, hard)
-    y, gate = (torch.unflatten(values, 0, (size, n)) for values in (y, gate.to(dtype)))
+    y, gate = (torch.unflatten(values, 0, batch) for values in (y, gate.to(out_dtype)))
     return (y, gate), (0, 0)
 
 
@@ -428,19 +436,23 @@ def _backward_batched(
     hard: bool,
     need_x: bool,
 ) -> tuple[Pair, object]:
-    size = info.batch_size
-    grad_y = _flat(grad_y, in_dims[0], size)
-    grad_gate = None if grad_gate is None else _flat(grad_gate, in_dims[1], size)
-    x = None if x is None else _flat(x, in_dims[2], size)
-    n, dtype = grad_y.shape[0] // max(size, 1), logits.dtype
-    logits, noise, tau, divisor = _one_tau(logits, noise, tau, in_dims[3:6], size, n)
+    size, out_dtype, divisor = info.batch_size, logits.dtype, None
+    grad_y, batch = _flat(grad_y, in_dims[0], size)
+    grad_gate = _flat_or_none(grad_gate, in_dims[1], size)
+    x = _flat_or_none(x, in_dims[2], size)
+    logits, _ = _flat(logits, in_dims[3], size)
+    noise = _flat_or_none(noise, in_dims[4], size)
+    if tau is not None and in_dims[5] is not None:
+        dtype = accumulate(grad_y.dtype, out_dtype)
+        logits, divisor = _one_tau(logits, noise, tau, batch[1], dtype)
+        noise = tau = None
     of_x, of_logits = run(grad_y, grad_gate, x, logits, noise, tau, hard, need_x)
     if need_x:
-        of_x = torch.unflatten(of_x, 0, (size, n))
+        of_x = torch.unflatten(of_x, 0, batch)
     if x is not None:
         of_logits = of_logits if divisor is None else of_logits / divisor
-        of_logits = torch.unflatten(of_logits.to(dtype), 0, (size, n))
-    return (of_x, of_logits), (0 if need_x else None, 0 if x is not None else None)
+        of_logits = torch.unflatten(of_logits.to(out_dtype), 0, batch)
+    return (of_x, of_logits), (0 if need_x else None, None if x is None else 0)
 
 
 register("gumbel_gate", GumbelGate, _fake, _batched)

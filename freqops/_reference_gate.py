@@ -136,8 +136,8 @@ class Gate:
         curvature = slope * (closed - p)
         if tau is not None:
             slope, curvature = slope / tau.to(dtype), curvature / tau.to(dtype) ** 2
-        # p - p is 0 with the derivative of p; z is NaN where both logits are -inf: off.
-        value = (z > 0).to(dtype) + torch.nan_to_num(p - p.detach()) if hard else p
+        # p - p is 0 with the derivative of p, or NaN where z is.
+        value = (z > 0).to(dtype) + (p - p.detach()) if hard else p
         return cls(z, value, slope, curvature, tau)
 
     def of_tau(self, of_z: Tensor) -> Tensor:

@@ -324,10 +324,10 @@ def test_tau_is_a_property() -> None:
         (float("nan"), ValueError, "got nan"),
         (1e-50, ValueError, "got 1e-50"),
         (1e50, ValueError, r"got 1e\+50"),
-        (True, TypeError, "tau must be a number, got True"),
-        ("1", TypeError, "tau must be a number, got '1'"),
-        (None, TypeError, "tau must be a number, got None"),
-        (torch.ones(2), TypeError, "tau must be a number, got a Tensor"),
+        (True, TypeError, "tau must be a number or a tensor without dimensions, got True"),
+        ("1", TypeError, "got '1'"),
+        (None, TypeError, "got None"),
+        (torch.ones(2), TypeError, "got a Tensor"),
     ],
 )
 def test_tau_is_checked(value: float, error: type[Exception], message: str) -> None:
@@ -692,6 +692,29 @@ def test_on_a_gpu(kind: str) -> None:
         assert module(x)[1].sum() == 8
 
 
+def test_a_meta_module_that_is_assigned_weights() -> None:
+    module = ChannelGate(24, tau=0.7, device="meta")
+    module.forced = ChannelSelection([0, 64])
+    module.load_state_dict(ChannelGate(24).state_dict(), assign=True)
+    assert module(features(2, 24, 4, 4))[1].sum() == 4
+    assert module._tau.item() == pytest.approx(0.7)
+    module.forced = None
+    assert module.eval()(features(2, 24, 4, 4))[1].sum() == 48
+
+
+def test_what_is_set_in_inference_mode_serves_training() -> None:
+    module = ChannelGate(24)
+    with torch.inference_mode():
+        module.tau, module.forced = 0.5, ChannelSelection([0])
+    module.tau, module.forced = 0.7, ChannelSelection([1, 64])
+    x = features(2, 24, 4, 4).requires_grad_()
+    y, gate = module(x)
+    assert gate.sum() == 4
+    y.sum().backward()
+    module.forced = None
+    module(x)[1].sum().backward()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_cuda_graph() -> None:
@@ -890,6 +913,11 @@ def test_behind_the_transform() -> None:
             lambda: ChannelGate(24)(features(2, 24, 4, 4), sample=False, noise=torch.zeros(2, 24)),
             ValueError,
             "ChannelGate: noise must be None with sample=False, got a tensor",
+        ),
+        (
+            lambda: ChannelGate(24)(features(2, 24, 4, 4), sample="no"),
+            TypeError,
+            "ChannelGate: sample must be True, False or None, got 'no'",
         ),
         (
             lambda: ChannelGate(24)(features(1, 24, 4, 4)),

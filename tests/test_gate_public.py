@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from support import cuda_graph_of
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import freqops.autograd
 from freqops import reference
@@ -86,8 +88,90 @@ def test_ways_to_give_tau(tau: float | Tensor) -> None:
     x, logits, noise = features()
     want = reference.gumbel_gate(x, logits, noise, tau=0.7, hard=False)
     torch.testing.assert_close(gumbel_gate(x, logits, noise, tau=tau, hard=False), want)
+    exact = reference.gumbel_gate(x.double(), logits, noise, tau=float(tau), hard=False)
+    torch.testing.assert_close(gumbel_gate(x.double(), logits, noise, tau=tau, hard=False), exact)
     half = gumbel_gate(x, logits, noise, tau=torch.tensor(0.5, dtype=torch.float16), hard=False)
     torch.testing.assert_close(half, gumbel_gate(x, logits, noise, tau=0.5, hard=False))
+
+
+def test_a_number_for_tau_is_exact_where_x_is_double() -> None:
+    x, logits, noise = features(dtype=torch.float64)
+    got = gumbel_gate(x, logits.double(), noise.double(), tau=0.7, hard=False)
+    want = torch.sigmoid((logits[..., 1].double() - logits[..., 0] + noise) / 0.7)
+    torch.testing.assert_close(got[1], want, rtol=1e-14, atol=0)
+
+
+def test_noise_is_not_rounded_to_the_type_of_the_logits() -> None:
+    x, logits, noise = features()
+    logits = logits.half()
+    want = torch.sigmoid(logits[..., 1].float() - logits[..., 0].float() + noise).half()
+    for function in (gumbel_gate, reference.gumbel_gate):
+        torch.testing.assert_close(function(x, logits, noise, hard=False)[1], want)
+    z = torch.tensor([[[0.0, 1.0]]]).half()  # 1 - 1.0002 is off; rounded to half it is a tie or on
+    for near in (-1.0002, -0.9998):
+        gate = gumbel_gate(torch.ones(1, 1, 1, 1), z, torch.tensor([[near]]))[1]
+        assert gate.item() == (near > -1)
+
+
+def test_the_slope_is_exact_where_the_gate_is_nearly_open() -> None:
+    """1 - p would be 0 from z = 17 on."""
+    logits = torch.tensor([[[0.0, 40.0]]], requires_grad=True)
+    x = torch.ones(1, 1, 1, 1)
+    for function in (gumbel_gate, reference.gumbel_gate):
+        gate = function(x, logits, hard=False)[1]
+        (grad,) = torch.autograd.grad(gate.sum(), logits)
+        assert grad[0, 0, 1].item() == pytest.approx(math.exp(-40), rel=1e-5)
+        y = function(x, logits)[0]
+        (grad,) = torch.autograd.grad(y.sum(), logits)
+        assert grad[0, 0, 1].item() == pytest.approx(math.exp(-40), rel=1e-5)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_gradients_of_noise_and_tau_are_not_rounded_to_half(hard: bool) -> None:
+    """Sums beyond 65504, the largest half, where those of the logits are infinite."""
+    x, noise = torch.ones(1, 1, 1000, 1000), torch.tensor([[0.5]], requires_grad=True)
+    logits = torch.zeros(1, 1, 2, dtype=torch.float16, requires_grad=True)
+    tau = torch.tensor(1.0, requires_grad=True)
+    grads = [
+        torch.autograd.grad(f(x, logits, noise, tau=tau, hard=hard)[0].sum(), (noise, tau, logits))
+        for f in (gumbel_gate, reference.gumbel_gate)
+    ]
+    torch.testing.assert_close(grads[0][:2], grads[1][:2])
+    assert grads[0][0].item() > 65504
+    assert grads[0][2].isinf().all()
+
+
+def test_second_gradients_have_the_dtype_of_their_argument() -> None:
+    x, logits, noise = features()
+    given = [x.half().requires_grad_(), logits.bfloat16().requires_grad_(), noise.requires_grad_()]
+    y, gate = gumbel_gate(*given, tau=torch.tensor(0.7), hard=False)
+    grads = torch.autograd.grad(y.float().sum() + gate.float().sum(), given, create_graph=True)
+    seconds = torch.autograd.grad(sum(g.float().square().sum() for g in grads), given)
+    assert [g.dtype for g in seconds] == [torch.float16, torch.bfloat16, torch.float32]
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_nothing_is_allocated_but_the_results(form: torch.memory_format) -> None:
+    x, logits, noise = features(8, 24)
+    x = x.contiguous(memory_format=form)
+    operators = torch.ops.freqops
+
+    def allocated(call: Callable[[], object]) -> int:
+        with torch.profiler.profile(profile_memory=True) as recorded:
+            call()
+        events = recorded.profiler.kineto_results.events()
+        return sum(max(e.nbytes(), 0) for e in events if e.name() == "[memory]")
+
+    def forward() -> object:
+        return operators.gumbel_gate(x, logits, noise, None, True)
+
+    def backward() -> object:
+        return operators.gumbel_gate_backward(x, None, x, logits, noise, None, True, True)
+
+    forward(), backward()
+    room = 2 * 64 + logits.nbytes  # memory comes in lines of 64 bytes
+    assert x.nbytes < allocated(forward) <= x.nbytes + room
+    assert x.nbytes < allocated(backward) <= x.nbytes + room
 
 
 def test_default_dtypes_and_layout() -> None:
@@ -176,6 +260,52 @@ def test_vmap_over_each_argument() -> None:
             assert got[1].dtype == logits.dtype
 
 
+def test_ties_stay_ties_in_a_batch_of_temperatures() -> None:
+    """on - off + noise = 0 exactly, though not each of them divided by tau."""
+    draws = torch.randint(-999, 999, (2, 400), generator=torch.Generator().manual_seed(0)) / 1024
+    logits, noise = torch.stack([draws[0], draws[1]], -1)[None], (draws[0] - draws[1])[None]
+    x, taus = torch.ones(1, 400, 1, 1), torch.tensor([0.3, 0.7, 1.1, 3.0])
+    gate = torch.vmap(lambda tau: gumbel_gate(x, logits, noise, tau=tau)[1])(taus)
+    assert not gate.any()
+
+
+def test_vmap_of_nothing() -> None:
+    x, logits = torch.zeros(0, 4, 3, 2, 2), torch.zeros(0, 4, 3, 2)
+    y, gate = torch.vmap(gumbel_gate)(x, logits)
+    assert (y.shape, gate.shape) == ((0, 4, 3, 2, 2), (0, 4, 3))
+
+
+@pytest.mark.parametrize("x_is_wanted", [True, False])
+@pytest.mark.parametrize("need_x", [True, False])
+@pytest.mark.parametrize("with_gate", [True, False])
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_gradcheck_of_the_backward_operator(
+    with_gate: bool, need_x: bool, x_is_wanted: bool
+) -> None:
+    if not (need_x or x_is_wanted):
+        return
+    x, logits, noise = features(1, 2, torch.float64)
+    given = [
+        x.cos(),
+        noise.double().cos(),
+        x,
+        logits.double(),
+        noise.double(),
+        torch.tensor(0.7).double(),
+    ]
+    wanted = [True, with_gate, x_is_wanted, True, True, True]
+
+    def f(*tensors: Tensor) -> tuple[Tensor, ...]:
+        left = list(tensors)
+        arguments = [left.pop(0) if w else None for w in wanted]
+        results = torch.ops.freqops.gumbel_gate_backward(*arguments, False, need_x)
+        return tuple(r for r in results if r.numel())
+
+    tensors = [t.clone().requires_grad_() for t, w in zip(given, wanted, strict=True) if w]
+    assert torch.autograd.gradcheck(f, tensors, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(f, tensors, check_fwd_over_rev=True)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_changes_nothing(dtype: torch.dtype) -> None:
     """Each result has the type of its argument, and sums stay float32."""
@@ -262,13 +392,40 @@ def test_a_number_for_tau_in_a_graph() -> None:
         torch.testing.assert_close(compiled(x, tau), f(x, tau))
 
 
-def exported() -> torch.export.ExportedProgram:
+@DYNAMIC
+def test_autocast_in_a_graph(dynamic: bool) -> None:
+    network = Gated()
+    compiled = torch.compile(network, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    images, noise = draw(2, 3, 9, 9), draw(2, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        got, want = compiled(images, noise), network(images, noise)
+    assert [t.dtype for t in got] == [torch.bfloat16, torch.float32]
+    torch.testing.assert_close(got, want)
+
+
+def test_make_fx() -> None:
+    x, logits, noise = features()
+    f = make_fx(lambda *a: gumbel_gate(*a), tracing_mode="symbolic")(x, logits, noise)
+    assert "freqops.gumbel_gate.default" in [str(node.target) for node in f.graph.nodes]
+    torch.testing.assert_close(f(x, logits, noise), gumbel_gate(x, logits, noise))
+
+
+def exported(strict: bool = False) -> torch.export.ExportedProgram:
     n = torch.export.Dim("n", min=2, max=64)
     h, w = (torch.export.Dim(name, min=5, max=512) for name in ("h", "w"))
     shapes = ({0: n, 2: h, 3: w}, {0: n})
     return torch.export.export(
-        Gated().eval(), (draw(2, 3, 9, 10), draw(2, 6)), dynamic_shapes=shapes
+        Gated().eval(), (draw(2, 3, 9, 10), draw(2, 6)), dynamic_shapes=shapes, strict=strict
     )
+
+
+def test_strict_export_and_decompositions() -> None:
+    program = exported(strict=True)
+    network = Gated()
+    network.load_state_dict(program.state_dict)
+    images, noise = draw(3, 3, 12, 15), draw(3, 6)
+    for module in (program.module(), program.run_decompositions({}).module()):
+        torch.testing.assert_close(tuple(module(images, noise)), network(images, noise))
 
 
 def test_export_and_aot_inductor(tmp_path: Path) -> None:
@@ -381,10 +538,10 @@ REFUSED: list[tuple[type[Exception], str, Callable[[], object]]] = [
     *(
         (
             ValueError,
-            f"tau must be finite and greater than 0, got {tau}",
+            "tau must be greater than 0 and finite in float32, got",
             lambda tau=tau: gumbel_gate(G, L, tau=tau),
         )
-        for tau in (0, -1.5, math.inf, math.nan)
+        for tau in (0, -1.5, math.inf, math.nan, 1e-50, 1e39, 10**400)
     ),
     *(
         (
@@ -392,7 +549,7 @@ REFUSED: list[tuple[type[Exception], str, Callable[[], object]]] = [
             "tau must be a number or a tensor without dimensions, got",
             lambda tau=tau: gumbel_gate(G, L, tau=tau),
         )
-        for tau in (True, "1", None, [1.0])
+        for tau in (True, np.True_, "1", None, [1.0], Fraction(1, 2), np.array([0.5, 0.6]))
     ),
     (TypeError, "hard must be True or False, got 1", lambda: gumbel_gate(G, L, hard=1)),
 ]

@@ -18,6 +18,9 @@ from torch import Tensor
 
 from freqops import reference
 
+# Forks a process that has threads, which Python 3.12 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")
+
 F32, F64, F16, BF16 = torch.float32, torch.float64, torch.float16, torch.bfloat16
 
 # Relative error of a stored type: one rounding, and one of float32 sums before it.
@@ -224,11 +227,19 @@ def test_extreme_logits(backend: Backend, gate: torch.dtype, hard: bool) -> None
             assert not grad_logits.any()
 
 
-def test_both_logits_infinite_are_off(backend: Backend) -> None:
-    a = Arguments((1, 2, 2, 2))
-    a.logits = torch.full((1, 2, 2), -math.inf)
-    y, gate = forward(backend, a, True)
-    assert not gate.any() and not y.any()
+@HARD
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_logits_that_are_no_numbers_show(backend: Backend, layout: str, hard: bool) -> None:
+    """NaN is not taken for off, as which training that diverged would go unseen."""
+    a = Arguments((1, 8, 2, 4), layout=layout)
+    a.logits[0, 2] = -math.inf  # both
+    a.logits[0, 5, 1] = math.nan
+    y, gate = forward(backend, a, hard)
+    grad_x, grad_logits = backward(backend, a, hard)
+    for result in (y, gate[..., None], grad_x, grad_logits):
+        bad = result.cpu().isnan().flatten(2)
+        assert bad[0, [2, 5]].all()
+        assert bad.any(2).sum() == 2
 
 
 @pytest.mark.parametrize("stored", FLOATING, ids=str)
@@ -258,13 +269,18 @@ def test_closed_channels_hide_what_is_not_finite(
 
 
 def test_open_channels_are_copies(backend: Backend) -> None:
-    """Bit for bit, NaN and the sign of zero too."""
+    """Bit for bit, the sign of zero and subnormal numbers too; NaN stays NaN."""
     for layout in ("contiguous", "channels_last"):
         a = Arguments((1, 8, 4, 8), layout=layout)
         a.logits[..., 0], a.logits[..., 1], a.noise = 0, 1, torch.zeros(1, 8)
         a.x[0, 0, 0, :4] = torch.tensor([math.nan, math.inf, -0.0, 1e-45])
-        y, _ = forward(backend, a, True)
-        torch.testing.assert_close(y.cpu(), a.x, rtol=0, atol=0, equal_nan=True)
+        for hard in (True, False):
+            a.logits[..., 1] = 1 if hard else 1000  # soft: p is 1
+            y = forward(backend, a, hard)[0].cpu()
+            assert y[0, 0, 0, 0].isnan()
+            a.x[0, 0, 0, 0] = y[0, 0, 0, 0] = 0
+            assert torch.equal(y.view(torch.int32), a.x.view(torch.int32))
+            a.x[0, 0, 0, 0] = math.nan
 
 
 @pytest.mark.parametrize("tau", [torch.tensor(0.3), torch.tensor(0.3, dtype=F64), None])

@@ -25,6 +25,7 @@ def memory() -> Iterator[None]:
     libc.mallopt(M_MMAP_MAX, 0)
     yield
     libc.mallopt(M_MMAP_MAX, 1 << 16)
+    libc.mallopt(M_TRIM_THRESHOLD, 128 << 10)
 
 
 def pages_cleared() -> int:

@@ -36,7 +36,7 @@ def others(planted: ChannelSelection = PLANTED) -> list[int]:
 
 
 def assert_found(result: planted_signal.Result) -> None:
-    """Issue 3, point 7; and the network uses what the gate keeps (chance is 1.6 %)."""
+    """All that was planted, a tenth of the rest at most; the network uses it (chance: 1.6 %)."""
     assert result.recall == 1
     assert result.others_kept <= 0.1
     assert result.others_on <= 0.1

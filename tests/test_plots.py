@@ -285,7 +285,11 @@ def test_gate_tensors_shows_all_five_and_which_channels_are_closed(
             else:
                 assert len(tile.flatten(0, 1).unique(dim=0)) == 81, "one colour a coefficient"
     words = [text.get_text() for text in figure.texts]
-    assert f"5   output: {len(on)} of 24 channels on, grey: off" in words
+    how = "on" if forced is None else "forced on"
+    assert f"5   output: {len(on)} of 24 channels {how}, grey: off" in words
+    zeros = plots.gate_tensors(gate, torch.zeros_like(x))  # told by the gate, not by the planes
+    if forced is not None:
+        assert zeros.texts[-1].get_text() == "5   output: 2 of 24 channels forced on, grey: off"
     assert "1   input: 24 planes of 9 \u00d7 9" in words
 
 
@@ -569,6 +573,11 @@ NAN[70] = float("nan")
             lambda: plots.gate_tensors(module(SQUARE, "se"), None),
             TypeError,
             "gate_tensors: x must be a tensor, got None",
+        ),
+        (
+            lambda: plots.gate_tensors(torch.nn.Conv2d(1, 1, 1), torch.zeros(1, 3, 3)),
+            TypeError,
+            "gate_tensors: module must be a ChannelGate, got a Conv2d",
         ),
         (
             lambda: plots.gate_tensors(module(SQUARE, "se"), torch.zeros(24, 3, 3).int()),

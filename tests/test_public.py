@@ -7,7 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from freqops import ChannelSelection, _dispatch, _fallback, block_dct, block_idct, reference
+from freqops import (
+    ChannelSelection,
+    _dispatch,
+    _fallback,
+    autograd,
+    block_dct,
+    block_idct,
+    gumbel_gate,
+    reference,
+)
 
 FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 CHANNELS = [0, 9, 70, 130, 9]
@@ -275,10 +284,14 @@ def test_ordinary_inference_does_not_pay_for_autograd(monkeypatch: pytest.Monkey
     def refuse(*arguments: object) -> Tensor:
         raise AssertionError("the autograd.Function was called")
 
-    monkeypatch.setattr(_dispatch, "apply", refuse)
+    for function in (autograd.BlockDCT, autograd.BlockIDCT, autograd.GumbelGate):
+        monkeypatch.setattr(function, "apply", staticmethod(refuse))
     images = torch.rand(1, 3, 8, 8)
     block_idct(block_dct(images))
+    gumbel_gate(images, torch.rand(1, 3, 2))
     with torch.no_grad():
         block_dct(images.requires_grad_())
-    with pytest.raises(AssertionError, match="was called"):
-        block_dct(images)
+        gumbel_gate(images, torch.rand(1, 3, 2))
+    for call in (block_dct, lambda x: gumbel_gate(x, torch.rand(1, 3, 2))):
+        with pytest.raises(AssertionError, match="was called"):
+            call(images)

@@ -85,10 +85,10 @@ acc gate_mode(const T* in, const T* beside, T* out, int64_t count, acc gate, boo
 
 template <class T, class acc>
 void gate_planes(const Gating<acc>& p, int64_t begin, int64_t end) {
-  const int64_t pixels = p.features.pixels, chunks = cpu::chunks(p.features);
+  const int64_t pixels = p.features.pixels, chunks = p.chunks;
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t plane = item / chunks, first = (item - plane * chunks) * kGateChunk;
-    const int64_t count = pixels - first < kGateChunk ? pixels - first : kGateChunk;
+    const int64_t plane = item / chunks, first = (item - plane * chunks) * p.chunk;
+    const int64_t count = pixels - first < p.chunk ? pixels - first : p.chunk;
     const int64_t at = plane * pixels + first;
     const T* in = static_cast<const T*>(p.in) + at;
     const T* beside = p.beside ? static_cast<const T*>(p.beside) + at : nullptr;
@@ -117,7 +117,7 @@ template <class T, class acc>
 void gate_rows(const Gating<acc>& p, acc* scratch, int64_t begin, int64_t end) {
   constexpr int E = kLineElements<T>, N = kLanes<acc>;
   const Features& f = p.features;
-  const int64_t chunks = cpu::chunks(f), step = chunk_pixels(f), period = gate_period(f);
+  const int64_t chunks = p.chunks, step = p.chunk, period = p.period;
   acc *const gates = scratch, *const sums = scratch + period;
   int64_t picture = -1;
   for (int64_t item = begin; item < end; ++item) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 namespace freqops::cpu {
@@ -84,15 +85,34 @@ void for_each_channel(const Features& f, const Run& run) {
                               });
 }
 
+// An item is so many elements of a plane, or about as many in whole rows of channels. Of those a
+// multiple of 32, so that each chunk of 2 or 4 byte elements begins with a cache line.
+constexpr int64_t kChunk = 16384;
+
+// What the kernels are told besides pointers. Chunks depend on sizes alone, and with them every sum.
+template <class acc>
+Gating<acc> gating_of(const Features& f, const acc* gates) {
+  Gating<acc> p{};
+  p.features = f;
+  p.gates = gates;
+  p.chunk = f.channels_last ? std::max<int64_t>(kChunk / f.channels / 32 * 32, 32) : kChunk;
+  p.chunks = (f.pixels + p.chunk - 1) / p.chunk;
+  // Gates and sums repeat with the channels. They are laid out so often that a whole number of cache
+  // lines of features goes into a period: then a line's gates are neighbours too.
+  constexpr int64_t kLineElements[] = {64, 32, 32, 16, 8};  // by Type
+  if (f.channels_last) p.period = std::lcm(f.channels, kLineElements[int(f.type)]);
+  return p;
+}
+
 template <class acc>
 void launch(const Gating<acc>& p) {
   const Features& f = p.features;
-  const int64_t items = chunks(f) * f.batch * (f.channels_last ? 1 : f.channels);
+  const int64_t items = p.chunks * f.batch * (f.channels_last ? 1 : f.channels);
   const int64_t elements = std::max<int64_t>(1, f.batch * f.channels * f.pixels / items);
   const auto gating = kernels<acc>().gating;
   torch::stable::parallel_for(0, items, std::max<int64_t>(1, kGrainElements / elements),
                               [&](int64_t begin, int64_t end) {
-                                std::vector<acc> scratch(size_t(gate_scratch(f)));
+                                std::vector<acc> scratch(size_t(2 * p.period));
                                 gating(p, scratch.data(), begin, end);
                               });
 }
@@ -130,12 +150,10 @@ std::tuple<Tensor, Tensor> gumbel_gate(const Tensor& x, const Tensor& logits,
       gates[i] = gate_value(values.z(n, c), values.tau, hard);
       store_value(result, type, i, gates[i]);
     });
-    Gating<acc> p{};
-    p.features = f;
+    Gating<acc> p = gating_of(f, gates.get());
     p.in = in.const_data_ptr();
     p.out = y.mutable_data_ptr();
     p.stream = is_streamed(p.out, y.numel() * int64_t(y.element_size()));
-    p.gates = gates.get();
     launch(p);
   });
   return {y, gate};
@@ -165,17 +183,16 @@ std::tuple<Tensor, Tensor> gumbel_gate_backward(
 
   with_acc(computes_in_double(f, logits), [&](auto zero) {
     using acc = decltype(zero);
-    const int64_t parts = chunks(f), count = f.batch * f.channels;
+    const int64_t count = f.batch * f.channels;
     const std::unique_ptr<acc[]> gates(new acc[count]);
+    Gating<acc> p = gating_of(f, gates.get());
+    const int64_t parts = p.chunks;
     const std::unique_ptr<acc[]> sums(x.has_value() ? new acc[count * parts] : nullptr);
     const Logits<acc> values(op, logits, noise, tau);
     for_each_channel(f, [&](int64_t n, int64_t c, int64_t i) {
       gates[i] = gate_value(values.z(n, c), values.tau, hard);
     });
-    Gating<acc> p{};
-    p.features = f;
     p.in = in.const_data_ptr();
-    p.gates = gates.get();
     if (need_x) {
       p.out = grad_x.mutable_data_ptr();
       p.stream = is_streamed(p.out, grad_x.numel() * int64_t(grad_x.element_size()));

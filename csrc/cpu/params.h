@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <numeric>
 
 #include "../plan.h"
 
@@ -67,33 +66,12 @@ struct Gating {
   const void* beside;  // x, where sums are wanted
   void* out;           // in * gate, or null
   bool stream;         // out is written past the caches
+  int64_t chunk;       // pixels of an item, in one plane or of all channels
+  int64_t chunks;      // of a plane or picture
+  int64_t period;      // channels_last: of gates and sums, see gumbel_gate.cpp
   const acc* gates;    // [N, C]; out is 0 where a gate is, whatever in holds
   acc* sums;           // [N, C, chunks], channels_last [N, chunks, C]: of in * beside over a chunk
 };
-
-// An item of the gate: so many elements or a little less, in one plane or in whole rows of channels.
-constexpr int64_t kGateChunk = 16384;
-
-// A multiple of 32 pixels, so that each chunk of 2 or 4 byte elements begins with a cache line.
-inline int64_t chunk_pixels(const Features& f) {
-  if (!f.channels_last) return kGateChunk;
-  const int64_t pixels = kGateChunk / f.channels;
-  return pixels >= 32 ? pixels / 32 * 32 : 32;
-}
-
-inline int64_t chunks(const Features& f) {
-  return (f.pixels + chunk_pixels(f) - 1) / chunk_pixels(f);
-}
-
-// Gates and sums of channels_last features repeat with the channels. They are laid out so often that
-// a whole number of cache lines of features goes into a period: then a line's gates are neighbours.
-inline int64_t gate_period(const Features& f) {
-  constexpr int64_t kLineElements[] = {64, 32, 32, 16, 8};  // by Type
-  return std::lcm(f.channels, kLineElements[int(f.type)]);
-}
-
-// Elements of scratch memory that a thread needs for its items: none for planes.
-inline int64_t gate_scratch(const Features& f) { return f.channels_last ? 2 * gate_period(f) : 0; }
 
 // The kernels of one instruction set. Work is counted in items: analysis_items() of them make up
 // the whole result, and any split of them between threads gives the same bits.
@@ -103,6 +81,7 @@ struct Kernels {
   int64_t (*analysis_items)(const Analysis<acc>&);
   void (*synthesis)(const Synthesis<acc>&, int64_t begin, int64_t end);
   int64_t (*synthesis_items)(const Synthesis<acc>&);
+  // scratch: 2 period elements where channels_last
   void (*gating)(const Gating<acc>&, acc* scratch, int64_t begin, int64_t end);
 };
 

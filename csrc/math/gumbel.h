@@ -28,10 +28,10 @@ FREQOPS_HOST_DEVICE acc sigmoid_slope(acc z) {
   return e / ((acc(1) + e) * (acc(1) + e));
 }
 
-// A tie is off, and so is NaN, which comes of logits that are both infinite.
+// A tie is off. NaN stays, so that logits that diverged show: y is NaN then.
 template <class acc>
 FREQOPS_HOST_DEVICE acc gate_value(acc z, acc tau, bool hard) {
-  if (hard) return z > acc(0) ? acc(1) : acc(0);
+  if (hard) return z > acc(0) ? acc(1) : z <= acc(0) ? acc(0) : z;
   return sigmoid(z / tau);
 }
 
