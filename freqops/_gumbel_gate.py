@@ -142,7 +142,6 @@ class GumbelGate(torch.autograd.Function):
         hard: bool
         shape: torch.Size
         dtype: torch.dtype
-        form: torch.memory_format
 
     @staticmethod
     def forward(
@@ -153,7 +152,7 @@ class GumbelGate(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: _Context, inputs: _Inputs, output: Pair) -> None:
         x, logits, noise, tau, ctx.hard = inputs
-        ctx.shape, ctx.dtype, ctx.form = x.shape, x.dtype, memory_format(x)
+        ctx.shape, ctx.dtype = x.shape, x.dtype
         # Only the derivative of the gate reads x: a gate that is fixed does not keep it.
         keep(ctx, x if any(map(tracked, (logits, noise, tau))) else None, logits, noise, tau)
 
@@ -206,9 +205,7 @@ class GumbelGate(torch.autograd.Function):
                 change = torch.zeros_like(gate.value)
             else:
                 of_y = of_y + kept(x) * _everywhere(change)
-            # As the result lies in memory: autograd would copy another layout, and a compiler
-            # cannot trace that.
-            return of_y.to(ctx.dtype).contiguous(memory_format=ctx.form), change.to(logits.dtype)
+            return of_y.to(ctx.dtype), change.to(logits.dtype)
 
 
 class GumbelGateBackward(torch.autograd.Function):
@@ -226,7 +223,6 @@ class GumbelGateBackward(torch.autograd.Function):
     class _Context(Context):
         hard: bool
         need_x: bool
-        form: torch.memory_format
 
     @staticmethod
     def forward(
@@ -244,7 +240,6 @@ class GumbelGateBackward(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: _Context, inputs: _BackwardInputs, output: Pair) -> None:
         *tensors, ctx.hard, ctx.need_x = inputs
-        ctx.form = memory_format(inputs[0] if inputs[2] is None else inputs[2])
         keep(ctx, *tensors)
 
     @staticmethod
@@ -307,7 +302,6 @@ class GumbelGateBackward(torch.autograd.Function):
                     grad_x = grad_x + of_a * _everywhere(gate.value)
                 if change is not None:
                     grad_x = grad_x + a * _everywhere(change)
-                grad_x = grad_x.contiguous(memory_format=ctx.form)
             if x is not None:
                 of_g = torch.zeros_like(gate.z)
                 if of_a is not None:
