@@ -7,7 +7,7 @@
 Importing loads the compiled operators into torch.ops.freqops and nothing else.
 """
 
-from freqops import autograd, data, files, nn, plots, reference
+from freqops import autograd, data, files, models, nn, plots, reference
 from freqops._noise import logistic_noise
 from freqops.channels import ChannelSelection
 from freqops.gate_statistics import GateStatistics
@@ -26,6 +26,7 @@ __all__ = [
     "files",
     "gumbel_gate",
     "logistic_noise",
+    "models",
     "nn",
     "plots",
     "reference",

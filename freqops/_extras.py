@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+from types import ModuleType
 
-__all__ = ["need"]
+import torch
+
+__all__ = ["need", "torchvision_module"]
 
 
 def need(what: str, extra: str, *modules: str) -> None:
@@ -20,3 +24,19 @@ def need(what: str, extra: str, *modules: str) -> None:
         raise ModuleNotFoundError(
             f"{what} needs {' and '.join(missing)}: pip install 'freqops[{extra}]'"
         )
+
+
+def torchvision_module(what: str, name: str) -> ModuleType:
+    """A module of torchvision, which must have been made for the torch that is here.
+
+    Raises:
+        ImportError: it cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    # One built for another torch raises RuntimeError, or OSError where its library does not load.
+    except (ImportError, RuntimeError, OSError) as error:
+        raise ImportError(
+            f"{what} needs torchvision, and a torchvision made for torch {torch.__version__}: "
+            f"{error} (pip install 'freqops[models]')"
+        ) from error

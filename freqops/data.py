@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from freqops._extras import torchvision_module
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -199,17 +201,7 @@ def preprocess(network: str, train: bool = False) -> nn.Module:
     if network not in SIZES:
         names = " or ".join(map(repr, SIZES))
         raise ValueError(f"network must be {names}, got {network!r}")
-    try:
-        from torchvision.transforms import v2
-    except (
-        ImportError,
-        RuntimeError,
-        OSError,
-    ) as error:  # one built for another torch: RuntimeError
-        raise ImportError(
-            f"preprocess needs torchvision, and a torchvision made for torch {torch.__version__}: "
-            f"{error}"
-        ) from error
+    v2 = torchvision_module("preprocess", "torchvision.transforms.v2")
     short, crop = SIZES[network]
     bilinear = v2.InterpolationMode.BILINEAR
     steps: list[nn.Module] = [

@@ -1,0 +1,133 @@
+"""FrequencyNetwork: a classifier of the zoo behind the transform and the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from freqops._arguments import check_images
+from freqops.models._recipe import Recipe
+from freqops.nn import ChannelGate, FrequencyTransform
+
+__all__ = ["FrequencyNetwork", "HalfPicture"]
+
+
+class HalfPicture(nn.Module):
+    """Pictures at half their size, as the RGB stem of a network takes them.
+
+    (resized - mean) / std, resized bilinearly without antialiasing to (ceil(H/2), ceil(W/2)).
+
+    Args:
+        mean, std: of R, G and B in [0, 1].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        for name, values in (("mean", mean), ("std", std)):
+            # In no state dict: they belong to the stem's weights, as the zoo has them.
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Half pictures.
+
+        Args:
+            images: (N, 3, H, W), uint8 in [0, 255] or floating point in [0, 1].
+
+        Returns:
+            (N, 3, ceil(H/2), ceil(W/2)), normalised, in the dtype of the buffers.
+        """
+        check_images("HalfPicture", images)
+        pixels = images.to(self.mean.dtype)
+        if images.dtype == torch.uint8:
+            pixels = pixels / 255
+        h, w = images.shape[-2:]
+        size = ((h + 1) // 2, (w + 1) // 2)
+        return (interpolate(pixels, size, mode="bilinear", antialias=False) - self.mean) / self.std
+
+
+class FrequencyNetwork(nn.Module):
+    """A classification network that reads frequency channels instead of pixels.
+
+        coefficients = transform(images)                  block_dct, (N, C, ceil(H/8), ceil(W/8))
+        coefficients, gate = gate(coefficients)           with a gate
+        output = network(coefficients)                    the zoo's network, without its stem
+
+    Made by ``freqops.models.from_rgb`` and the constructors beside it.
+
+    Attributes:
+        transform: the FrequencyTransform; ``transform.channels`` are those that it computes.
+        gate: the ChannelGate, or None.
+        halved: pictures to the second input of ``network``; None without ``spatial=True``.
+        network: takes coefficients, and under the zoo's names holds all layers but the stem, for
+            loaders that did the transform. It knows nothing of the gate.
+        recipe: how the network was made; ``recipe.changes`` says what differs from the RGB network.
+    """
+
+    gate: ChannelGate | None
+    halved: HalfPicture | None
+
+    def __init__(
+        self,
+        transform: FrequencyTransform,
+        network: nn.Module,
+        recipe: Recipe,
+        gate: ChannelGate | None = None,
+        halved: HalfPicture | None = None,
+    ) -> None:
+        super().__init__()
+        self.transform = transform
+        self.gate = gate
+        self.halved = halved
+        self.network = network
+        self.recipe = recipe
+
+    def forward(
+        self,
+        images: Tensor | None = None,
+        *,
+        coefficients: Tensor | None = None,
+        spatial: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Class scores, and with a gate what it held open.
+
+        Args:
+            images: (N, 3, H, W), uint8 in [0, 255] or floating point in [0, 1].
+            coefficients: (N, C, gh, gw) instead of images, from a loader that did the transform.
+            spatial: beside coefficients, for a network made with ``spatial=True``: what ``halved``
+                gives.
+
+        Returns:
+            The network's output; with a gate (output, gate), gate (N, C) as from ChannelGate.
+
+        Raises:
+            TypeError: not exactly one of images and coefficients is given, or spatial is given or
+                missing; those of ``block_dct``.
+            ValueError: those of ``block_dct`` and of the gate.
+        """
+        if (images is None) == (coefficients is None):
+            given = "neither" if images is None else "both"
+            raise TypeError(
+                f"FrequencyNetwork: either images or coefficients must be given, got {given}"
+            )
+        wanted = coefficients is not None and self.halved is not None
+        if (spatial is not None) != wanted:
+            raise TypeError(
+                "FrequencyNetwork: spatial must be given beside coefficients where the network was "
+                f"made with spatial=True, and else not, got {'None' if wanted else 'a tensor'}"
+            )
+        if images is not None:
+            coefficients = self.transform(images)
+            if self.halved is not None:
+                spatial = self.halved(images)
+        gate: Tensor | None = None
+        if self.gate is not None:
+            coefficients, gate = self.gate(coefficients)
+        inputs = (coefficients,) if spatial is None else (coefficients, spatial)
+        output: Tensor = self.network(*inputs)
+        return output if gate is None else (output, gate)
