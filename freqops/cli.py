@@ -38,6 +38,16 @@ exit code: 0; 1 a picture is broken (named, skipped, counted) or a file cannot b
 2 wrong arguments; 130 interrupted, and what was finished is kept
 """
 
+INFO_EXAMPLES = """\
+examples:
+  freqops info --model resnet50 --channels 24
+      layers changed, parameters, GMAC, normalised input size
+  freqops info --model timm/vit_tiny_patch16_224 --channels 48
+      any network that freqops.models.from_rgb takes
+  freqops info --model trained.safetensors
+      one that freqops.models.save wrote
+"""
+
 DEMO_EXAMPLES = """\
 examples:
   freqops demo
@@ -91,9 +101,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"freqops {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    text = "versions, libraries loaded, the instruction set in use"
-    info = commands.add_parser("info", help=text, description=f"Prints {text}.")
-    info.set_defaults(command=_info)
+    _info_options(
+        commands.add_parser(
+            "info",
+            help="versions, libraries loaded, the instruction set in use; or what a network costs",
+            description="Prints versions, libraries loaded and the instruction set in use; with\n"
+            "--model, what a frequency network changes and costs.",
+            epilog=INFO_EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
 
     text = "picture files to files of frequency channels"
     _transform_options(
@@ -116,6 +133,31 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     return parser
+
+
+def _info_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--model",
+        metavar="NAME|FILE",
+        help="a network of torchvision, of timm as timm/NAME, or a saved one",
+    )
+    add(
+        "--channels",
+        metavar="N|LIST|FILE",
+        help="as for transform (default: 24, with --gate all 192)",
+    )
+    add("--gate", action="store_true", help="with a ChannelGate before the first layer")
+    add("--spatial", action="store_true", help="with the RGB stem beside the channels")
+    add(
+        "--layer2-stride",
+        type=int,
+        choices=(1, 2),
+        default=2,
+        help="of a ResNet, 1 as the paper's released ones (default: 2)",
+    )
+    add("--size", type=_size, metavar="SIDE", help="of the picture (default: the network's own)")
+    parser.set_defaults(command=_info)
 
 
 def _transform_options(parser: argparse.ArgumentParser) -> None:
@@ -196,9 +238,31 @@ def _size(text: str) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from freqops.info import describe
+    if options.model is None:
+        if options.channels or options.gate or options.spatial or options.size:
+            raise ValueError("--model must be given with --channels, --gate, --spatial and --size")
+        from freqops.info import describe
 
-    print(describe())
+        print(describe())
+        return DONE
+    from freqops import models
+    from freqops.models._recipe import Base
+    from freqops.models._zoo import from_base
+
+    if Path(options.model).is_file():
+        if options.channels or options.gate or options.spatial:
+            raise ValueError("--channels, --gate and --spatial are those of the saved network")
+        network = models.load(options.model)
+    else:
+        library, _, name = options.model.rpartition("/")
+        network = from_base(
+            Base(library or "torchvision", name),
+            None if options.channels is None else _selection(options.channels),
+            gate=options.gate,
+            spatial=options.spatial,
+            layer2_stride=options.layer2_stride,
+        )
+    print(models.summarize(network, options.size))
     return DONE
 
 

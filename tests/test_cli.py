@@ -214,3 +214,73 @@ def test_workers_leave_torch_as_it_was(tmp_path):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+# freqops info --model
+
+
+def test_info_of_a_model(capsys):
+    pytest.importorskip("torchvision")
+    assert main(["info", "--model", "resnet50", "--channels", "24"]) == 0
+    out = capsys.readouterr().out
+    for fact in (
+        "conv1, bn1, relu, maxpool: removed",
+        "layer1.0.conv1: 64 -> 24 channels",
+        "layer1.0.downsample.0: 64 -> 24 channels",
+        "24 x 56 x 56, 0.500 of 3 x 224 x 224",
+        "25,534,696",
+        "3.931",
+    ):
+        assert fact in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "facts"),
+    [
+        (["mobilenet_v2", "--gate"], ["38,208 of the gate", "192 x 112 x 112"]),
+        (["resnet18", "--channels", "0,1,64", "--size", "64"], ["3 x 8 x 8", "3 x 64 x 64"]),
+        (["resnet18", "--spatial", "--layer2-stride", "1"], ["3 x 224 x 224", "stride 2 -> 1"]),
+        (["resnet18", "--channels", "learned", "--gate"], ["24 x 56 x 56", "744 of the gate"]),
+    ],
+)
+def test_info_options(capsys, arguments, facts):
+    pytest.importorskip("torchvision")
+    assert main(["info", "--model", *arguments]) == 0
+    out = capsys.readouterr().out
+    for fact in facts:
+        assert fact in out
+
+
+def test_info_of_timm_and_of_a_file(capsys, tmp_path):
+    pytest.importorskip("torchvision")
+    pytest.importorskip("timm")
+    assert main(["info", "--model", "timm/test_vit", "--channels", "48"]) == 0
+    assert "48 x 20 x 20" in capsys.readouterr().out
+    path = tmp_path / "network.safetensors"
+    freqops.models.save(freqops.models.resnet18(6, num_classes=3), path)
+    assert main(["info", "--model", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "resnet18 (torchvision)" in out
+    assert "6 x 56 x 56" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--channels", "24"], "--model must be given with --channels, --gate, --spatial"),
+        (["--model", "resnet51"], "resnet51"),
+        (["--model", "timm/nothing"], "nothing"),
+        (["--model", "else/resnet50"], "library must be torchvision or timm, got 'else'"),
+        (["--model", "vgg11"], "got VGG of torchvision.models.vgg"),
+        (["--model", "resnet18", "--channels", "0"], "channels must lie in [1, 192], got 0"),
+        (["--model", "mobilenet_v2", "--spatial"], "spatial must be False for mobilenet_v2"),
+    ],
+)
+def test_info_refuses(capsys, arguments, message):
+    pytest.importorskip("torchvision")
+    pytest.importorskip("timm")
+    assert main(["info", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1

@@ -241,7 +241,7 @@ def test_example_of_preprocess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_preprocess_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
+    monkeypatch.setitem(sys.modules, "torchvision.transforms.v2", None)
     with pytest.raises(
         ImportError,
         match=rf"preprocess needs torchvision, .* made for torch {torch.__version__[:3]}.*: ",

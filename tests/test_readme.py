@@ -15,11 +15,11 @@ README = Path(__file__).parents[1] / "README.md"
 
 @pytest.mark.skipif(not README.exists(), reason="not in a checkout")
 def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torchvision")
-    pytest.importorskip("matplotlib")
+    for package in ("torchvision", "matplotlib", "safetensors"):
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)
@@ -27,4 +27,7 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert names["back"].shape == (8, 3, 448, 448)
     assert isinstance(names["channels"], freqops.ChannelSelection)
     assert len(names["channels"]) == 24
+    small = names["small"]
+    assert isinstance(small, freqops.models.FrequencyNetwork)
+    assert len(small.transform.channels) == 24
     assert (tmp_path / "gate.png").stat().st_size > 10_000

@@ -7,7 +7,11 @@
 torchvision and timm are imported by the functions that need them, not with the package.
 """
 
+from freqops.models._file import load, save
+from freqops.models._freeze import freeze
 from freqops.models._network import FrequencyNetwork
+from freqops.models._released_networks import LoadReport, load_released
+from freqops.models._summary import Summary, summarize
 from freqops.models._surgery import from_rgb
 from freqops.models._zoo import (
     deeplabv3_resnet50,
@@ -24,10 +28,15 @@ from freqops.models._zoo import (
 
 __all__ = [
     "FrequencyNetwork",
+    "LoadReport",
+    "Summary",
     "deeplabv3_resnet50",
     "fasterrcnn_resnet50_fpn",
     "fcn_resnet50",
+    "freeze",
     "from_rgb",
+    "load",
+    "load_released",
     "maskrcnn_resnet50_fpn",
     "mobilenet_v2",
     "resnet18",
@@ -35,4 +44,6 @@ __all__ = [
     "resnet50",
     "resnet101",
     "resnet152",
+    "save",
+    "summarize",
 ]

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from freqops._arguments import describe
 from freqops.models._layers import (
     columns,
     keep_columns,
@@ -149,6 +150,12 @@ def keep(network: nn.Module, positions: Sequence[int]) -> list[int]:
 def _keep_depthwise(network: nn.Module, names: Names, positions: Sequence[int]) -> None:
     conv = plain_convolution(network, names.depthwise)
     norm, next_norm = (network.get_submodule(name) for name in (names.norm, names.next_norm))
+    for name, layer in ((names.norm, norm), (names.next_norm, next_norm)):
+        if "running_mean" not in dict(layer.named_buffers()):
+            raise ValueError(
+                f"freeze: {name} must be a norm with running statistics, or no static network is "
+                f"equal, got {describe(layer)}"
+            )
     closed = [p for p in range(conv.in_channels) if p not in set(positions)]
     with torch.no_grad():
         was_training = norm.training

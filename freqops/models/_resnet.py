@@ -94,15 +94,25 @@ def refit(
 def keep(network: nn.Module, positions: Sequence[int], beside: int = 0) -> list[int]:
     """Leaves layer1 the inputs at the given positions behind ``beside`` channels of the stem.
 
+    A shortcut that was the identity becomes a 1x1 convolution that puts each channel in its place,
+    with zeros in the others.
+
     Returns:
         The positions.
     """
+    width = stem_width(network)
     kept = [*range(beside), *(beside + position for position in positions)]
     keep_columns(network, MAIN, kept)
     if SHORTCUT in dict(network.named_modules()):
         shortcut = convolution(network, SHORTCUT)
         assert shortcut is not None
         keep_columns(network, shortcut, kept)
+    elif kept != list(range(width)):
+        main = plain_convolution(network, MAIN)
+        conv = nn.Conv2d(len(kept), width, 1, bias=False, device="meta")
+        places = torch.eye(width, dtype=main.weight.dtype, device=main.weight.device)[:, kept]
+        conv.weight = nn.Parameter(places[:, :, None, None].clone())
+        replace(network, SHORTCUT, nn.Sequential(conv).train(main.training))
     return list(positions)
 
 
@@ -110,10 +120,13 @@ def _projection(network: nn.Module, channels: int, width: int) -> nn.Sequential:
     """What a BasicBlock adds to its result where its input does not fit."""
     block = network.get_submodule(BLOCK)
     main = plain_convolution(network, MAIN)
-    norm = copy.deepcopy(block.get_submodule("bn2"))
+    norm = copy.deepcopy(block.get_submodule("bn2")).requires_grad_(True)
     reset = getattr(norm, "reset_parameters", None)
-    if callable(reset):  # frozen ones have none
+    if callable(reset):
         reset()
+    for name, values in norm.named_buffers():  # a frozen one would scale by what bn2 saw
+        if values.dim() == 1:
+            nn.init.constant_(values, name in ("weight", "running_var"))
     weight, _ = columns(main.weight.new_empty(width, 0, 1, 1), channels, "kaiming")
     conv = nn.Conv2d(channels, width, 1, main.stride[0], bias=False, device="meta")
     conv.weight = nn.Parameter(weight)

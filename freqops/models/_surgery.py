@@ -12,6 +12,7 @@ from torch import nn
 from freqops._arguments import check_choice, describe
 from freqops.channels import ChannelSelection
 from freqops.models import _dense, _general, _mobilenet, _resnet
+from freqops.models._base import named
 from freqops.models._layers import INITS
 from freqops.models._network import FrequencyNetwork, HalfPicture
 from freqops.models._recipe import Base, Recipe, recipe_of
@@ -98,6 +99,7 @@ def from_rgb(
         chroma=chroma,
         rounding=rounding,
         layer2_stride=layer2_stride,
+        base=named(network),
     )
     return build(copy.deepcopy(network), recipe)
 
@@ -115,13 +117,14 @@ def family_of(network: nn.Module) -> str:
         return "resnet"
     if _mobilenet.matches(network):
         return "mobilenet_v2"
-    if _general.matches(network):
+    reason = _dense.reason(network)
+    if not reason and _general.matches(network):
         return "general"
     place = type(network).__module__
     raise ValueError(
         "from_rgb: network must be a ResNet, a MobileNetV2, a detector or segmenter on a ResNet, "
         "or begin with a plain convolution of stride 2 or 4 or a patch embedding of 8 pixels or a "
-        f"multiple, got {type(network).__name__} of {place}{_general.reason(network)}"
+        f"multiple, got {type(network).__name__} of {place}{reason or _general.reason(network)}"
     )
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from freqops._extras import torchvision_module
 from freqops.channels import ChannelSelection
+from freqops.models._base import make
 from freqops.models._recipe import Base, Plain
 from freqops.models._surgery import build, family_of, make_recipe
 from freqops.statistics import ChannelStatistics
@@ -133,6 +134,28 @@ def _constructor(name: str, about: str, returns: str, some: str) -> Constructor:
     )
     CONSTRUCTORS[name] = construct
     return construct
+
+
+def from_base(
+    base: Base,
+    channels: ChannelSelection | None = None,
+    *,
+    gate: bool = False,
+    spatial: bool = False,
+    layer2_stride: int = 2,
+) -> nn.Module:
+    """A frequency network with random weights, of any network that a library makes by name.
+
+    Raises:
+        ImportError: the library cannot be imported.
+        ValueError: it has no such network, or those of ``from_rgb``.
+    """
+    network = make(base)
+    family = family_of(network)
+    recipe = make_recipe(
+        family, channels, gate=gate, spatial=spatial, layer2_stride=layer2_stride, base=base
+    )
+    return build(network, recipe)
 
 
 def _plain(arguments: dict[str, object]) -> dict[str, Plain]:
