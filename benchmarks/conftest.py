@@ -1,17 +1,17 @@
 """Collects a row a comparison and prints a table of ratios for each operator below
-pytest-benchmark's own."""
+pytest-benchmark's own. A benchmark whose table is another one says so by TITLE and HEAD."""
 
 import datetime
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from measure import set_malloc
 
-TABLES = pytest.StashKey[dict[str, list[str]]]()
+TABLES = pytest.StashKey[dict[tuple[str, str], list[str]]]()
 
 HEAD = """\
 | case | freqops ms | GB/s | of copy | allocates MB | best rival | its ms | allocates MB \
@@ -49,10 +49,17 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.fixture
-def rows(request: pytest.FixtureRequest) -> list[str]:
-    """Lines of the operator's table; a benchmark appends its own."""
+def rows_on(request: pytest.FixtureRequest) -> Callable[[str], list[str]]:
+    """Lines of the operator's table for a type of device; a benchmark appends its own."""
     operator = request.module.__name__.removeprefix("bench_")
-    return request.config.stash[TABLES].setdefault(operator, [])
+    tables = request.config.stash[TABLES]
+    return lambda device: tables.setdefault((operator, device), [])
+
+
+@pytest.fixture
+def rows(rows_on: Callable[[str], list[str]]) -> list[str]:
+    """Lines of the operator's table for the CPU."""
+    return rows_on("cpu")
 
 
 def processor() -> str:
@@ -72,12 +79,14 @@ def pytest_terminal_summary(
         f"kernels: {isa}, torch {torch.__version__}, Python {platform.python_version()}"
     )
     folder = config.getoption("--tables")
-    for operator, rows in config.stash[TABLES].items():
-        text = "\n".join(["", machine, "", HEAD, *rows, ""])
+    for (operator, device), rows in config.stash[TABLES].items():
+        bench = __import__(f"bench_{operator}")
+        where = f"{torch.cuda.get_device_name()}, {machine}" if device == "cuda" else machine
+        text = "\n".join(["", where, "", getattr(bench, "HEAD", HEAD), *rows, ""])
         terminalreporter.write_line(f"\n{operator}\n{text}")
         if folder:
-            about = __import__(f"bench_{operator}").__doc__
+            title = getattr(bench, "TITLE", f"{operator} against its rivals")
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{operator}_cpu.md"
-            path.write_text(f"# {operator} against its rivals\n\n{about}{text}")
+            path = folder / f"{operator}_{device}.md"
+            path.write_text(f"# {title}\n\n{bench.__doc__}{text}")
             terminalreporter.write_line(f"written to {path}")

@@ -429,9 +429,13 @@ def test_channels_last() -> None:
 
 
 def test_half_and_meta() -> None:
-    network = from_rgb(resnet(), 24, gate=True).to(torch.bfloat16).eval()
-    network.transform.dtype = torch.bfloat16
-    assert network(pictures())[0].dtype == torch.bfloat16
+    for dtype in (torch.bfloat16, torch.float64):
+        network = from_rgb(resnet(), 24, gate=True, spatial=True).to(dtype).eval()
+        for images in (pictures(), pictures().to(dtype) / 255, pictures().float() / 255):
+            assert network(images)[0].dtype == dtype
+    network.transform.dtype = torch.float32
+    with pytest.raises(RuntimeError, match=r"dtype|type"):
+        network(pictures())
     with torch.device("meta"):
         rgb = torchvision.models.resnet18()
     assert next(from_rgb(rgb, 24, gate=True).gate.parameters()).device.type == "meta"

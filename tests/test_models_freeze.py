@@ -423,7 +423,10 @@ def test_says_where_it_grows(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_says_it_of_the_backbone_of_detectors() -> None:
     said: list[str] = []
-    freeze(gated("detector"), selection=KEPT, say=said.append)
+    network = gated("detector")
+    freeze(network, selection=KEPT, say=said.append)
+    frame = frame_of(network)
+    assert frame is not None and frame.take() is None  # no gate is left from the runs
     assert "backbone, 3 x 800 x 800" in said[0]
     assert "ms a picture, backbone, 3 x 256 x 256, cpu" in said[0]
 

@@ -114,6 +114,21 @@ def test_the_projection_is_exact_in_float64(kind: str) -> None:
         close(got, network(normalised(network, pictures)), 1e-9)
 
 
+@pytest.mark.parametrize(
+    ("network", "mean", "std"),
+    [
+        (lambda: made("vit_tiny_patch16_224", img_size=32, depth=1), [0.5] * 3, [0.5] * 3),
+        (EMBEDDINGS["deit"], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        (EMBEDDINGS["torchvision"], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    ],
+)
+def test_what_pictures_a_network_was_trained_with(
+    network: Callable[[], nn.Module], mean: list[float], std: list[float]
+) -> None:
+    # ``normalised`` above relies on it.
+    assert normalisation(network()) == (tuple(mean), tuple(std))
+
+
 def test_pictures_of_bytes() -> None:
     network = EMBEDDINGS["deit"]()
     pictures = (255 * photographs(network)).to(torch.uint8)
@@ -334,6 +349,12 @@ def test_an_input_transform_for_red_green_and_blue_is_switched_off() -> None:
         network.transform_input = False
         network.conv1.conv = frequency.network.conv1.conv
         assert torch.equal(got, network(coefficients))
+
+
+def test_a_layer_that_timm_names_but_a_variant_lacks() -> None:
+    network = made("test_efficientnet")
+    network.pretrained_cfg["first_conv"] = "stem.conv"
+    assert from_rgb(network, 24).recipe.changes[0].startswith("conv_stem: ")
 
 
 # --- the pictures' size ---

@@ -241,7 +241,16 @@ def _hints(network: nn.Module) -> Iterator[dict[str, Plain]]:
             layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
             for width_mult in (layers[-1].out_channels / 1280, *WIDTHS):
                 yield {**always, "width_mult": width_mult}
-    if "backbone.body" in modules:
+    deepest = modules.get("backbone.body.layer4")
+    if deepest is not None:
         models = torchvision_module("save", "torchvision.models")
         for backbone in _names(models, "torchvision.models.resnet"):
-            yield {**always, "backbone_name": backbone}
+            layer = outline(Base("torchvision", backbone)).get_submodule("layer4")
+            if _sizes(layer) == _sizes(deepest):
+                yield {**always, "backbone_name": backbone}
+
+
+def _sizes(module: nn.Module) -> dict[str, torch.Size]:
+    """Of the weights of convolutions."""
+    state: dict[str, torch.Tensor] = module.state_dict()
+    return {name: weight.shape for name, weight in state.items() if weight.dim() == 4}

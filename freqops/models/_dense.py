@@ -6,7 +6,7 @@
     a gate                      (output, gate): a hook behind it
 
 They are found by structure: Faster, Mask and Keypoint R-CNN, RetinaNet and FCOS with ResNet-FPN,
-FCN and DeepLabV3. Pictures keep their size: enlarged twice, 8x8 blocks have the stem's stride of 4,
+FCN and DeepLabV3. In pictures of twice the size, 8x8 blocks have the stem's stride of 4 pixels,
 so that anchors, pooling of regions and masks are those of the RGB network.
 
 Re-fitted layers are trained, also where torchvision froze layer1; what else it froze stays frozen.
@@ -25,9 +25,9 @@ from torch.nn.functional import interpolate
 
 from freqops._arguments import PICTURES, check_tensor, describe
 from freqops.models import _resnet
+from freqops.models._network import transformed
 from freqops.models._recipe import Recipe
 from freqops.nn import ChannelGate, FrequencyTransform
-from freqops.reference import AUTOCAST_DEVICES
 
 __all__ = ["FrequencyStem", "body_of", "install", "kind_of", "reason"]
 
@@ -94,11 +94,7 @@ class FrequencyStem(nn.Module):
             TypeError, ValueError: those of ``block_dct`` and of the gate.
         """
         enlarged = interpolate(images, scale_factor=2.0, mode="bilinear", align_corners=False)
-        coefficients: Tensor = self.transform(enlarged)
-        device = images.device.type
-        autocast = device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
-        if self.transform.dtype is None and not autocast:
-            coefficients = coefficients.to(images.dtype)  # block_dct of half pictures is float32
+        coefficients = transformed(self.transform, enlarged, images.dtype)
         gate: Tensor | None = None
         if self.gate is not None:
             coefficients, gate = self.gate(coefficients)

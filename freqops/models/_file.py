@@ -106,7 +106,8 @@ def load(path: str | os.PathLike[str], network: nn.Module | None = None) -> nn.M
     Returns:
         The network, in evaluation mode. It lies on the CPU, or where ``network`` does; its
         parameters are trained, or as those of ``network`` are. What it computes is what the saved
-        one computes, bit for bit.
+        one computes, bit for bit; weights lie in memory as they did, channels_last or else
+        contiguous.
 
     Raises:
         OSError: the file cannot be read.

@@ -288,7 +288,7 @@ def _time_row(gated: nn.Module, frozen: nn.Module, summary: Summary) -> str:
 
 
 def _milliseconds(networks: list[nn.Module], picture: Tensor) -> list[list[float]]:
-    """Of runs in turn."""
+    """Of runs in turn. The last network has no gate, so none is left on its way to a detector."""
     times: list[list[float]] = [[] for _ in networks]
     least, most = TIMED_RUNS
     end = time.perf_counter() + TIMED_SECONDS
@@ -326,6 +326,3 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-        frame = frame_of(network)
-        if isinstance(frame, _dense.FrequencyStem):
-            frame.take()  # the gate, which nobody else takes from a backbone alone

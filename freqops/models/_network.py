@@ -11,8 +11,20 @@ from torch.nn.functional import interpolate
 from freqops._arguments import check_images
 from freqops.models._recipe import Recipe
 from freqops.nn import ChannelGate, FrequencyTransform
+from freqops.reference import AUTOCAST_DEVICES
 
-__all__ = ["FrequencyNetwork", "HalfPicture"]
+__all__ = ["FrequencyNetwork", "HalfPicture", "transformed"]
+
+
+def transformed(transform: FrequencyTransform, images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Coefficients in the dtype of the layers that read them.
+
+    Autocast has its own, and a dtype that the transform was given holds.
+    """
+    coefficients: Tensor = transform(images)
+    device = images.device.type
+    autocast = device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
+    return coefficients if autocast or transform.dtype is not None else coefficients.to(dtype)
 
 
 class HalfPicture(nn.Module):
@@ -122,7 +134,8 @@ class FrequencyNetwork(nn.Module):
                 f"made with spatial=True, and else not, got {'None' if wanted else 'a tensor'}"
             )
         if images is not None:
-            coefficients = self.transform(images)
+            dtype = next(self.network.parameters()).dtype
+            coefficients = transformed(self.transform, images, dtype)
             if self.halved is not None:
                 spatial = self.halved(images)
         gate: Tensor | None = None

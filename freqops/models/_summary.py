@@ -169,9 +169,12 @@ def _usual_size(network: nn.Module, frame: Frame | None) -> Size:
         return SIDES[family], SIDES[family]
     if isinstance(frame, FrequencyNetwork):
         return _general.side(frame.network)
+    for module in network.modules():  # a patch embedding of timm, torchvision's ViT
+        made_for = getattr(module, "img_size", None) or getattr(module, "image_size", None)
+        if isinstance(made_for, (int, tuple)):
+            return _checked(made_for)
     settings = getattr(network, "pretrained_cfg", None) or {}  # timm's
-    side = getattr(network, "image_size", USUAL_SIDE)  # of torchvision's ViT
-    height, width = settings.get("input_size", (3, side, side))[1:]
+    height, width = settings.get("input_size", (3, USUAL_SIDE, USUAL_SIDE))[1:]
     return height, width
 
 

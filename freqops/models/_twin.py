@@ -111,7 +111,11 @@ def encoded(value: object) -> object:
 
 
 def decoded(value: object) -> object:
-    """What was encoded; anything else as it is."""
+    """What was encoded.
+
+    Raises:
+        ValueError: it was not.
+    """
     if isinstance(value, list):
         return [decoded(item) for item in value]
     if not isinstance(value, dict):
@@ -121,7 +125,9 @@ def decoded(value: object) -> object:
         return tuple(decoded(item) for item in items)
     if isinstance(pairs, dict):
         return {key: decoded(item) for key, item in pairs.items()}
-    return getattr(torch, word, None) if isinstance(word, str) else value
+    if not isinstance(word, str):
+        raise ValueError(f"{value!r} is no encoded value")
+    return getattr(torch, word, None)
 
 
 def _settable(value: object) -> bool:
