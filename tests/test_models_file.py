@@ -381,6 +381,21 @@ def test_timm_networks_say_their_name() -> None:
     assert network.recipe.base == Base("timm", "test_resnet.r160_in1k", arguments)
 
 
+@pytest.mark.parametrize("arguments", [True, False], ids=["", "a timm that keeps no arguments"])
+def test_timm_networks_come_back_as_they_became(arguments: bool, tmp_path: Path) -> None:
+    network = timm_network("test_vit")
+    network.set_input_size((64, 48))
+    network.reset_classifier(3)
+    if not arguments:
+        del network._model_args
+    loaded = round_trip(from_rgb(network, SHUFFLED), tmp_path / "n", pictures()[..., :48])
+    assert loaded.recipe.base.arguments == {"num_classes": 3, "img_size": [64, 48]}
+
+
+def test_what_surgery_did_is_told_as_it_was(saved: Path) -> None:
+    assert load(with_content(saved, changes=["conv1: gone"])).recipe.changes == ("conv1: gone",)
+
+
 def test_a_network_may_be_trained_after_load(saved: Path) -> None:
     network = load(saved).train()
     assert all(parameter.requires_grad for parameter in network.parameters())

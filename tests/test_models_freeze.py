@@ -433,7 +433,9 @@ def test_says_it_of_the_backbone_of_detectors() -> None:
 
 def test_what_cannot_be_timed_is_frozen_all_the_same() -> None:
     said: list[str] = []
-    frozen = freeze(gated().half(), selection=KEPT, say=said.append)
+    network = gated().half()
+    network.transform.dtype = torch.float32
+    frozen = freeze(network, selection=KEPT, say=said.append)
     assert list(frozen.transform.channels) == list(KEPT)
     assert "not measured: " in said[0]  # channels of float32, weights of float16
 

@@ -166,7 +166,7 @@ def named(network: nn.Module) -> Base | None:
     name, tag = settings.get("architecture"), settings.get("tag")
     if not isinstance(name, str):
         return None
-    given = getattr(network, "_model_args", None)  # since timm 1.0.27
+    given = getattr(network, "_model_args", None)  # not in older ones
     arguments = {
         argument: value
         for argument, value in (given if isinstance(given, dict) else {}).items()

@@ -61,8 +61,8 @@ def save(network: nn.Module, path: str | os.PathLike[str]) -> None:
         >>> from freqops.models import load, resnet18, save  # doctest: +SKIP
         >>> path = os.path.join(tempfile.mkdtemp(), "network.safetensors")
         >>> save(resnet18(channels=24, num_classes=10), path)  # doctest: +SKIP
-        >>> load(path).recipe.channels  # doctest: +SKIP
-        ChannelSelection(Y 16, Cb 4, Cr 4)
+        >>> len(load(path).recipe.channels)  # doctest: +SKIP
+        24
     """
     need("freqops.models.save", "models", "safetensors")
     from safetensors import SafetensorError

@@ -253,8 +253,8 @@ def _report(gated: nn.Module, frozen: nn.Module) -> str:
     ]
     try:
         time_row = _time_row(gated, frozen, new)
-    # Of torch, where the network does not run as it is: parameters of float16 on channels of
-    # float32, say. What is asked for, the frozen network, is there.
+    # Of torch, where the network does not run as it is: parameters of float16 on channels that
+    # were asked for in float32, say. What is asked for, the frozen network, is there.
     except RuntimeError as error:
         time_row = f"  {'time':12}not measured: {' '.join(str(error).split())[:100]}"
     return "\n".join([*lines, time_row])
