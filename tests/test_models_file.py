@@ -780,7 +780,7 @@ def test_make_takes_no_argument_about_weights(library: str, argument: str) -> No
         (Base("torchvision", "get_model", {"name": "resnet18"}), "does not know the name"),
         (Base("torchvision", "resnet", {}), "does not know the name"),
         (Base("torchvision", "quantized_resnet18", {}), "does not know the name"),
-        (Base("torchvision", "resnet19", {}), "'resnet19' .*does not know the name"),
+        (Base("torchvision", "resnet19", {}), "'resnet19': .*does not know the name"),
         (Base("torchvision", "resnet18", {"depth": 3}), r"'resnet18' with \{'depth': 3\}: .*depth"),
         (Base("torchvision", "resnet18", {"norm_layer": "FrozenBatchNorm2d"}), "for detectors"),
         (
@@ -809,7 +809,7 @@ def test_make_calls_nothing_but_listed_constructors(base: Base, words: str) -> N
 
 def test_load_says_that_a_name_is_unknown(saved: Path) -> None:
     base = {"library": "torchvision", "name": "mobilenet_v9", "arguments": {}}
-    refused(with_content(saved, base=base), "makes no 'mobilenet_v9' .*torchvision does not know")
+    refused(with_content(saved, base=base), "makes no 'mobilenet_v9': this torchvision does not know")
     base["arguments"] = {"weights": "DEFAULT"}
     refused(with_content(saved, base=base), "must have no arguments about weights")
 

@@ -58,9 +58,8 @@ def make(base: Base) -> nn.Module:
         raise
     except Exception as error:  # constructors raise all sorts on arguments that do not fit
         words = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"{base.library} makes no {base.name!r} with {base.arguments}: {words}"
-        ) from error
+        given = f" with {base.arguments}" if base.arguments else ""
+        raise ValueError(f"{base.library} makes no {base.name!r}{given}: {words}") from error
 
 
 class _NoValues(TorchFunctionMode):

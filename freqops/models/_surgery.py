@@ -56,7 +56,7 @@ def from_rgb(
         channels: a ChannelSelection, a list of channels, or an integer n for ``square(n)`` where
             that is tabulated and else ``triangle(n)``. None: 24, and with a gate all 192.
         gate: True for the paper's ChannelGate before the first layer, or its kind ("bernoulli",
-            "se", "double").
+            "se", "double"). Training then needs at least two pictures a batch.
         spatial: the halved picture goes through the RGB stem, which is kept, beside the channels.
             For classifying ResNets.
         statistics: mean and std to normalise with; None: ``ChannelStatistics.photographs()``.
