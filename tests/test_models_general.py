@@ -413,15 +413,32 @@ def test_a_transformer_compiles() -> None:
             torch.testing.assert_close(got, want)
 
 
-def test_the_trial_leaves_no_trace() -> None:
-    # In evaluation LeViT keeps what it computed of its weights: of a trial on the network itself,
-    # tensors without data.
-    network = made("levit_128s").train()
-    frequency = from_rgb(network, 24)
-    assert frequency.network.training
-    for name, value in frequency.network.named_buffers():
-        assert torch.equal(value, network.get_buffer(name)), name
-    assert frequency.eval()(torch.zeros(1, 3, 896, 896)).shape == (1, CLASSES)
+class Keeper(nn.Module):
+    """Keeps what it computed of its weights, as some transformers do in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, CLASSES, 3, 2, 1)
+        self.norm = nn.BatchNorm2d(CLASSES)
+        self.scale = nn.Parameter(torch.ones(CLASSES, 1, 1))
+        self.kept: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.kept is None:
+            self.kept = 2 * self.scale
+        return (self.norm(self.first(images)) * self.kept).mean((2, 3))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_trial_leaves_no_trace(training: bool) -> None:
+    network = Keeper().train(training)
+    network.norm.eval()
+    refit(network, make_recipe("general", 24))
+    assert network.kept is None  # of a trial on the network itself, a tensor without data
+    assert network.training is training and network.norm.training is False
+    assert network.norm.num_batches_tracked == 0
+    scores = network(torch.zeros(1, 24, 8, 8))
+    assert type(scores) is Tensor and scores.isfinite().all()
 
 
 @pytest.mark.parametrize("kind", ["patch 16", "efficientnet"])

@@ -21,9 +21,6 @@ from freqops.statistics import ChannelStatistics
 
 __all__ = ["build", "family_of", "from_rgb", "make_recipe"]
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of R, G and B in [0, 1]: what torchvision's networks were trained with."""
-
 KINDS = ("bernoulli", "se", "double")
 
 
@@ -213,7 +210,7 @@ def build(network: nn.Module, recipe: Recipe) -> nn.Module:
         if recipe.spatial:
             width = _resnet.stem_width(network)
             changes = _resnet.refit(network, count, init, recipe.layer2_stride, beside=width)
-            halved = HalfPicture(*_normalisation(network)).to(device, dtype)
+            halved = HalfPicture(*_general.normalisation(network)).to(device, dtype)
             network = _resnet.SpatialResNet(network).train(network.training)
         else:
             changes = [_resnet.remove_stem(network)]
@@ -225,9 +222,3 @@ def build(network: nn.Module, recipe: Recipe) -> nn.Module:
     recipe = dataclasses.replace(recipe, changes=tuple(changes))
     made = FrequencyNetwork(transform, network, recipe, gate, halved)
     return made.train(network.training)
-
-
-def _normalisation(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """mean and std of the pictures that an RGB network was trained with."""
-    settings = getattr(network, "pretrained_cfg", None) or {}  # timm's
-    return settings.get("mean", IMAGENET_MEAN), settings.get("std", IMAGENET_STD)
