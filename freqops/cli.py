@@ -153,7 +153,6 @@ def _info_options(parser: argparse.ArgumentParser) -> None:
         "--layer2-stride",
         type=int,
         choices=(1, 2),
-        default=2,
         help="of a ResNet, 1 as the paper's released ones (default: 2)",
     )
     add("--size", type=_size, metavar="SIDE", help="of the picture (default: the network's own)")
@@ -238,9 +237,12 @@ def _size(text: str) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
+    surgery = options.channels or options.gate or options.spatial or options.layer2_stride
     if options.model is None:
-        if options.channels or options.gate or options.spatial or options.size:
-            raise ValueError("--model must be given with --channels, --gate, --spatial and --size")
+        if surgery or options.size:
+            raise ValueError(
+                "--model must be given with --channels, --gate, --spatial, --layer2-stride, --size"
+            )
         from freqops.info import describe
 
         print(describe())
@@ -249,9 +251,11 @@ def _info(options: argparse.Namespace) -> int:
     from freqops.models._recipe import Base
     from freqops.models._zoo import from_base
 
-    if Path(options.model).is_file():
-        if options.channels or options.gate or options.spatial:
-            raise ValueError("--channels, --gate and --spatial are those of the saved network")
+    if options.model.endswith(".safetensors"):
+        if surgery:
+            raise ValueError(
+                "--channels, --gate, --spatial and --layer2-stride are those of the saved network"
+            )
         network = models.load(options.model)
     else:
         library, _, name = options.model.rpartition("/")
@@ -260,7 +264,7 @@ def _info(options: argparse.Namespace) -> int:
             None if options.channels is None else _selection(options.channels),
             gate=options.gate,
             spatial=options.spatial,
-            layer2_stride=options.layer2_stride,
+            layer2_stride=options.layer2_stride or 2,
         )
     print(models.summarize(network, options.size))
     return DONE

@@ -267,7 +267,11 @@ def test_info_of_timm_and_of_a_file(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--channels", "24"], "--model must be given with --channels, --gate, --spatial"),
+        (
+            ["--channels", "24"],
+            "--model must be given with --channels, --gate, --spatial, --layer2-stride, --size",
+        ),
+        (["--layer2-stride", "1"], "--model must be given"),
         (["--model", "resnet51"], "resnet51"),
         (["--model", "timm/nothing"], "nothing"),
         (["--model", "else/resnet50"], "library must be torchvision or timm, got 'else'"),

@@ -211,6 +211,9 @@ def test_kaiming() -> None:
         from_rgb(mobile, 32, init=i).network.features[1].conv[0][0].weight
         for i in ("slice", "kaiming")
     ]
+    few = from_rgb(mobile, 24, init="kaiming").network.features[1].conv[0]
+    assert not torch.equal(few[0].weight, mobile.features[1].conv[0][0].weight[:24])
+    assert few[1].num_features == 24
     assert torch.equal(weights[0], mobile.features[1].conv[0][0].weight)
     assert not torch.equal(weights[1], weights[0])
 
@@ -307,6 +310,7 @@ def test_spatial(name: str, gate: bool) -> None:
         [0.229, 0.224, 0.225]
     ).view(3, 1, 1)
     torch.testing.assert_close(network.halved(images), half)
+    torch.testing.assert_close(network.halved(images[1]), half[1])
     coefficients = network.transform(images)
     if gate:
         coefficients, _ = network.gate(coefficients)
@@ -335,9 +339,12 @@ def test_spatial_timm() -> None:
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     rgb = stirred(timm.create_model("resnet26t", num_classes=5, drop_rate=0.5)).eval()
+    rgb.pretrained_cfg["mean"], rgb.pretrained_cfg["std"] = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     network = from_rgb(rgb, 24, spatial=True)
     images = pictures()
     half, coefficients = network.halved(images), network.transform(images)
+    assert network.halved.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert network.halved.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
     body = network.network
     stem = rgb.maxpool(rgb.act1(rgb.bn1(rgb.conv1(half))))
     x = body.layer1(torch.cat([stem, coefficients], 1))
@@ -426,6 +433,10 @@ def test_channels_last() -> None:
     got = network(images.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3)
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    rgb = resnet().to(memory_format=torch.channels_last)
+    weight = from_rgb(rgb, 24).network.layer1[0].conv1.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert from_rgb(resnet(), 24).network.layer1[0].conv1.weight.is_contiguous()
 
 
 def test_half_and_meta() -> None:
@@ -436,9 +447,13 @@ def test_half_and_meta() -> None:
     network.transform.dtype = torch.float32
     with pytest.raises(RuntimeError, match=r"dtype|type"):
         network(pictures())
+    network = from_rgb(resnet().to(torch.bfloat16), 24, spatial=True)
+    assert network.halved.mean.dtype == network.network.fc.weight.dtype == torch.bfloat16
     with torch.device("meta"):
         rgb = torchvision.models.resnet18()
-    assert next(from_rgb(rgb, 24, gate=True).gate.parameters()).device.type == "meta"
+    network = from_rgb(rgb, 24, gate=True, spatial=True)
+    assert all(values.is_meta for values in network.state_dict().values() if values.dim() != 1)
+    assert network.transform.mean.is_meta and network.halved.mean.is_meta
 
 
 def test_training_mode_follows() -> None:
@@ -511,6 +526,7 @@ def test_weights_pass_through(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"channels": 0}, ValueError, r"channels must lie in \[1, 192\], got 0"),
         ({"channels": [1, 192]}, ValueError, "192"),
         ({"gate": "soft"}, ValueError, "from_rgb: gate must be one of 'bernoulli', 'se', 'double'"),
+        ({"gate": ""}, ValueError, "from_rgb: gate must be one of 'bernoulli', 'se', 'double'"),
         ({"gate": 1}, TypeError, "from_rgb: gate must be True or False, got 1"),
         ({"spatial": "yes"}, TypeError, "from_rgb: spatial must be True or False, got 'yes'"),
         ({"init": "copy"}, ValueError, "from_rgb: init must be one of .*, got 'copy'"),
@@ -561,6 +577,8 @@ def test_wrong_calls() -> None:
             call()
     with pytest.raises(ValueError, match="images must be"):
         spatial(x)
+    with pytest.raises(ValueError, match=r"images must be \[N, 3, H, W\], got \[3, 64, 64\]"):
+        plain(images[0])
 
 
 @pytest.mark.parametrize("missing", ["torchvision", "timm"])

@@ -809,7 +809,7 @@ def test_make_calls_nothing_but_listed_constructors(base: Base, words: str) -> N
 
 def test_load_says_that_a_name_is_unknown(saved: Path) -> None:
     base = {"library": "torchvision", "name": "mobilenet_v9", "arguments": {}}
-    refused(with_content(saved, base=base), "makes no 'mobilenet_v9': this torchvision does not know")
+    refused(with_content(saved, base=base), "no 'mobilenet_v9': this torchvision does not know")
     base["arguments"] = {"weights": "DEFAULT"}
     refused(with_content(saved, base=base), "must have no arguments about weights")
 
@@ -972,3 +972,23 @@ def test_the_transform_is_compared_too() -> None:
     with pytest.raises(Difference, match="the network itself has another channels"):
         differences(left, right)
     assert isinstance(from_rgb(zoo("mobilenet_v2"), 6).recipe, Recipe)
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn"])
+def test_detectors_that_have_run_know_their_names(name: str, tmp_path: Path) -> None:
+    """Their pooling of regions keeps what it found of the first pictures."""
+    settings = {"num_classes": 3, "min_size": 64, "max_size": 96}
+    network = getattr(freqops.models, name)(24, **settings).eval()
+    network([torch.zeros(3, 64, 64)])
+    path = tmp_path / "network.safetensors"
+    save(network, path)  # a warning is an error here
+    assert type(load(path)) is type(network)
+
+
+def test_what_no_file_could_bring_back_is_not_written(tmp_path: Path) -> None:
+    network = freqops.models.resnet18(24, num_classes=3)
+    network.transform = FrequencyTransform(24)  # without statistics
+    path = tmp_path / "network.safetensors"
+    with pytest.raises(ValueError, match="must have the layers that freqops gave it, but transf"):
+        save(network, path)
+    assert not path.exists()

@@ -564,3 +564,16 @@ def test_refuses_a_norm_that_looks_at_all_channels() -> None:
     network = from_rgb(rgb, SHUFFLED, gate=True)
     with pytest.raises(ValueError, match=r"features.1.conv.0.1 must be a norm with running stati"):
         freeze(network, selection=KEPT, say=None)
+
+
+def test_hooks_see_nothing_of_the_timing() -> None:
+    network, seen = gated(), []
+    network.gate.register_forward_hook(lambda module, args, output: seen.append(output))
+    freeze(network, selection=KEPT, say=lambda text: None)
+    assert not seen
+
+
+@pytest.mark.parametrize("call", [summarize, lambda n: freeze(n, selection=KEPT, say=None)])
+def test_what_is_around_a_network_is_refused(call: Any) -> None:
+    with pytest.raises(ValueError, match="got a Sequential, which is around one or part of one"):
+        call(torch.nn.Sequential(gated()))

@@ -568,5 +568,11 @@ def test_inits_that_do_not_fit() -> None:
     words = r'init must be "kaiming" for EfficientNet .* conv_stem .*got "project"'
     with pytest.raises(ValueError, match=words):
         from_rgb(network, 24, init="project")
-    with pytest.raises(ValueError, match='init must be "project" or "kaiming"'):
+    with pytest.raises(ValueError, match='init must be "kaiming", or "project" for'):
         from_rgb(network, 24, init="slice")
+
+
+def test_a_network_that_gives_maps_is_named() -> None:
+    network = timm.create_model("test_resnet", features_only=True)
+    with pytest.raises(ValueError, match="must classify, got an output of 5 maps"):
+        from_rgb(network, 24)

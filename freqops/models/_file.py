@@ -22,10 +22,9 @@ import freqops
 from freqops._arguments import describe
 from freqops._extras import need
 from freqops.files import replacing
-from freqops.models._dense import FrequencyStem
 from freqops.models._metadata import described, rebuilt
 from freqops.models._recipe import Recipe
-from freqops.models._summary import frame_of
+from freqops.models._summary import check_whole, frame_of
 
 __all__ = ["load", "save"]
 
@@ -48,13 +47,15 @@ def save(network: nn.Module, path: str | os.PathLike[str]) -> None:
 
     Raises:
         TypeError: network is no module.
-        ValueError: freqops did not make it, it is part of another network, or on the meta device.
+        ValueError: freqops did not make it, it is part of another network, or on the meta device;
+            its transform was replaced by another kind.
         OSError: the file cannot be written.
         ModuleNotFoundError: safetensors is not installed.
 
     Warns:
         UserWarning: torchvision and timm have no name for its RGB network, or a layer was replaced
-            by one of another kind. The file then needs ``load(path, network=...)``.
+            by one of another kind. The file then needs ``load(path, network=...)``, and settings
+            of layers are those of that network.
 
     Example:
         >>> import os, tempfile
@@ -101,7 +102,8 @@ def load(path: str | os.PathLike[str], network: nn.Module | None = None) -> nn.M
     Args:
         path: the file.
         network: an RGB network to make it from, as ``from_rgb`` takes it; it is copied, and its
-            weights do not matter. For files of networks that torchvision and timm have no name for.
+            weights do not matter, but settings such as strides and thresholds are its own. For
+            files of networks that torchvision and timm have no name for.
 
     Returns:
         The network, in evaluation mode. It lies on the CPU, or where ``network`` does; its
@@ -152,12 +154,7 @@ def _own_recipe(network: nn.Module) -> Recipe:
             f"got {describe(network)} of {type(network).__module__}"
         )
     recipe = frame.recipe
-    place = next(name for name, module in network.named_modules() if module is frame)
-    if not (place.startswith("backbone.") if isinstance(frame, FrequencyStem) else place == ""):
-        raise ValueError(
-            "save: network must be one that freqops.models made, "
-            f"got {describe(network)}, which is around one or part of one"
-        )
+    check_whole("save", network, frame)
     kind = None if frame.gate is None else frame.gate.kind  # it may have been replaced
     return dataclasses.replace(recipe, gate=kind if recipe.kept is None else "bernoulli")
 

@@ -19,7 +19,7 @@ from freqops.channels import CHANNELS, ChannelSelection
 from freqops.gate_statistics import GateStatistics
 from freqops.models import _dense, _general, _mobilenet, _resnet
 from freqops.models._network import FrequencyNetwork
-from freqops.models._summary import Frame, Summary, frame_of, summarize
+from freqops.models._summary import Frame, Summary, check_whole, frame_of, summarize
 from freqops.nn import ChannelGate
 
 __all__ = ["freeze", "freeze_in_place"]
@@ -43,7 +43,7 @@ def freeze(
     """A static network from one with a gate: it computes the channels that are kept, and no gate.
 
     In evaluation its outputs are those of the gated network with these channels forced open and all
-    others closed, ``network.gate.forced = kept``, but for rounding. The columns of the first layers
+    others closed, ``gate.forced = kept``, but for rounding. The columns of the first layers
     that read the others are gone. It may be trained further.
 
         first layer of MobileNetV2    with more channels than it has outputs it is grouped, and
@@ -169,6 +169,7 @@ def _gated(network: object) -> Frame:
     frame = frame_of(network)
     if frame is None:
         raise ValueError(f"{wanted} {describe(network)} that freqops did not make")
+    check_whole("freeze", network, frame)
     if frame.recipe.kept is not None:
         raise ValueError(f"{wanted} one already frozen to {len(frame.recipe.kept)} channels")
     if frame.gate is None:
@@ -270,7 +271,7 @@ def _time_row(gated: nn.Module, frozen: nn.Module, summary: Summary) -> str:
     weight = next(gated.parameters())
     if weight.is_meta:
         return f"  {'time':12}not measured: the parameters have no data"
-    networks, size, what = [gated, frozen], summary.size, ""
+    networks, size, what = [_without_hooks(gated), _without_hooks(frozen)], summary.size, ""
     if summary.part == "backbone":
         networks = [network.get_submodule("backbone") for network in networks]
         size, what = (BACKBONE_SIDE, BACKBONE_SIDE), "backbone, "
@@ -285,6 +286,14 @@ def _time_row(gated: nn.Module, frozen: nn.Module, summary: Summary) -> str:
     medians = f"{stats.median(old):.2f} -> {stats.median(new):.2f}"
     where = f"3 x {size[0]} x {size[1]}, {weight.device.type}"
     return f"  {'time':12}{medians}{grows} ms a picture, {what}{where}"
+
+
+def _without_hooks(network: nn.Module) -> nn.Module:
+    """A copy that tells nobody of its runs: hooks may count gates."""
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        module._forward_hooks.clear()
+    return network
 
 
 def _milliseconds(networks: list[nn.Module], picture: Tensor) -> list[list[float]]:

@@ -367,10 +367,10 @@ def _try(network: nn.Module, layer: GridConv2d) -> None:
         ) from error
     finally:
         log.disabled = silent
-    if isinstance(output, dict):
+    if isinstance(output, (dict, list)):
+        of = ", ".join(map(repr, output)) if isinstance(output, dict) else f"{len(output)} maps"
         raise ValueError(
-            f"from_rgb: no rule for {_named(network)}: it must classify, got an output of "
-            f"{', '.join(map(repr, output))}"
+            f"from_rgb: no rule for {_named(network)}: it must classify, got an output of {of}"
         )
 
 

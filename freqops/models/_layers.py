@@ -59,7 +59,10 @@ def with_weight(conv: nn.Conv2d, weight: Tensor, groups: int = 1) -> nn.Conv2d:
     layer = copy.deepcopy(conv)
     layer.in_channels, layer.out_channels = weight.shape[1] * groups, weight.shape[0]
     layer.groups = groups
-    layer.weight = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
+    old = conv.weight
+    last = not old.is_contiguous() and old.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    layer.weight = nn.Parameter(weight.detach().clone(memory_format=layout))
     return layer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 import warnings
 from collections.abc import Mapping
 from typing import TypeVar
@@ -78,6 +79,8 @@ def _architecture(
             nearest = max(nearest, difference, key=lambda found: found.alike)
         except ValueError:  # no such network, or no such surgery on it
             continue
+    if re.match(r"(transform|halved|gate|backbone\.(body\.)?frequency)\b", nearest.place):
+        raise ValueError(f"save: network must have the layers that freqops gave it, but {nearest}")
     warnings.warn(
         f"save: {path!r} will need load(path, network=...) with the RGB network, because it cannot "
         f"be made again by name: {nearest}",

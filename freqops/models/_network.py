@@ -49,10 +49,10 @@ class HalfPicture(nn.Module):
         """Half pictures.
 
         Args:
-            images: (N, 3, H, W), uint8 in [0, 255] or floating point in [0, 1].
+            images: (N, 3, H, W) or (3, H, W), uint8 in [0, 255] or floating point in [0, 1].
 
         Returns:
-            (N, 3, ceil(H/2), ceil(W/2)), normalised, in the dtype of the buffers.
+            (N, 3, ceil(H/2), ceil(W/2)), or without N, normalised, in the dtype of the buffers.
         """
         check_images("HalfPicture", images)
         pixels = images.to(self.mean.dtype)
@@ -60,7 +60,10 @@ class HalfPicture(nn.Module):
             pixels = pixels / 255
         h, w = images.shape[-2:]
         size = ((h + 1) // 2, (w + 1) // 2)
-        return (interpolate(pixels, size, mode="bilinear", antialias=False) - self.mean) / self.std
+        batch = pixels if pixels.dim() == 4 else pixels[None]
+        resized = interpolate(batch, size, mode="bilinear", antialias=False)
+        normalised = (resized - self.mean) / self.std
+        return normalised if pixels.dim() == 4 else normalised[0]
 
 
 class FrequencyNetwork(nn.Module):
@@ -109,7 +112,7 @@ class FrequencyNetwork(nn.Module):
         """Class scores, and with a gate what it held open.
 
         Args:
-            images: (N, 3, H, W), uint8 in [0, 255] or floating point in [0, 1].
+            images: (N, 3, H, W), uint8 in [0, 255] or floating point in [0, 1], not normalised.
             coefficients: (N, C, gh, gw) instead of images, from a loader that did the transform.
             spatial: beside coefficients, for a network made with ``spatial=True``: what ``halved``
                 gives.
@@ -134,6 +137,10 @@ class FrequencyNetwork(nn.Module):
                 f"made with spatial=True, and else not, got {'None' if wanted else 'a tensor'}"
             )
         if images is not None:
+            if isinstance(images, Tensor) and images.dim() != 4:
+                raise ValueError(
+                    f"FrequencyNetwork: images must be [N, 3, H, W], got {list(images.shape)}"
+                )
             dtype = next(self.network.parameters()).dtype
             coefficients = transformed(self.transform, images, dtype)
             if self.halved is not None:

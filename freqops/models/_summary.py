@@ -19,7 +19,7 @@ from freqops.models import _dense, _general
 from freqops.models._layers import replace
 from freqops.models._network import FrequencyNetwork
 
-__all__ = ["Frame", "Summary", "frame_of", "summarize"]
+__all__ = ["Frame", "Summary", "check_whole", "frame_of", "summarize"]
 
 USUAL_INPUT = 3 * 224 * 224
 """Numbers in the pictures that RGB networks read: the unit of ``Summary.input_size``."""
@@ -120,6 +120,8 @@ def summarize(network: nn.Module, size: int | Size | None = None) -> Summary:
     if not isinstance(network, nn.Module):
         raise TypeError(f"summarize: network must be a torch.nn.Module, got {describe(network)}")
     frame = frame_of(network)
+    if frame is not None:
+        check_whole("summarize", network, frame)
     picture = _usual_size(network, frame) if size is None else _checked(size)
     dense = isinstance(frame, _dense.FrequencyStem) or _dense.kind_of(network) is not None
     whole = frame.network if isinstance(frame, FrequencyNetwork) else network
@@ -150,6 +152,17 @@ def frame_of(network: nn.Module) -> Frame | None:
         if isinstance(module, (FrequencyNetwork, _dense.FrequencyStem)):
             return module
     return None
+
+
+def check_whole(function: str, network: nn.Module, frame: Frame) -> None:
+    """That a network is the one freqops made, not what is around it or a part of it."""
+    place = next(name for name, module in network.named_modules() if module is frame)
+    dense = isinstance(frame, _dense.FrequencyStem)
+    if not (place.startswith("backbone.") if dense else place == ""):
+        raise ValueError(
+            f"{function}: network must be one that freqops.models made, "
+            f"got {describe(network)}, which is around one or part of one"
+        )
 
 
 def _checked(size: object) -> Size:

@@ -66,9 +66,9 @@ def from_rgb(
         layer2_stride: of a ResNet, 2; or 1, as the released networks have it (3.4 times the GMAC).
 
     Returns:
-        A FrequencyNetwork. Detectors and segmenters come back as what they are, with the transform
-        and the gate as first layer of ``backbone``; they take uint8 or float pictures, and with a
-        gate give (their output, gate).
+        A FrequencyNetwork. Detectors and segmenters come back as what they are, with transform and
+        gate as first layer, ``backbone.body.frequency`` of detectors and ``backbone.frequency`` of
+        segmenters; they take uint8 or float pictures, and with a gate give (their output, gate).
 
     Raises:
         TypeError: network is no module; an argument has another type.
@@ -146,7 +146,7 @@ def make_recipe(
     for name, flag in (("gate", gate), ("spatial", spatial)):
         if not isinstance(flag, bool) and not (name == "gate" and isinstance(flag, str)):
             raise TypeError(f"from_rgb: {name} must be True or False, got {describe(flag)}")
-    kind = "bernoulli" if gate is True else gate or None
+    kind = "bernoulli" if gate is True else None if gate is False else gate
     if kind is not None:
         check_choice("from_rgb", "gate", kind, KINDS)
     if init is not None:
@@ -168,8 +168,8 @@ def make_recipe(
         )
     if init == "slice" and family == "general":
         raise ValueError(
-            'from_rgb: init must be "project" or "kaiming" for a network whose first layer reads '
-            'pixels, got "slice"'
+            'from_rgb: init must be "kaiming", or "project" for a patch embedding, for a network '
+            'whose first layer reads pixels, got "slice"'
         )
     if channels is None:
         channels = 192 if kind else 24

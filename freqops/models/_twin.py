@@ -19,6 +19,7 @@ _SKIPPED = {
     *vars(nn.Module()),
     *("recipe", "pretrained_cfg", "default_cfg", "pretrained_model_args", "_model_args"),
     *("_temperature", "_forced", "_tau", "_fixed", "_traced"),
+    *("scales", "map_levels"),  # of torchvision's MultiScaleRoIAlign
 }
 
 Attributes = dict[str, dict[str, object]]
@@ -30,6 +31,7 @@ class Difference(ValueError):
 
     def __init__(self, place: str, message: str, alike: int) -> None:
         super().__init__(f"{place or 'the network itself'} {message}")
+        self.place = place
         self.alike = alike
         """Modules before it that are the same."""
 
