@@ -47,7 +47,7 @@ class Recipe:
     kept: ChannelSelection | None = None
     """What ``freeze`` kept of ``channels``."""
     base: Base | None = None
-    """Known where a constructor made the network."""
+    """Known where a constructor made the network, or timm. ``save`` finds others of torchvision."""
     changes: tuple[str, ...] = ()
     """What surgery did, a layer a line."""
 
