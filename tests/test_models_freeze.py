@@ -577,3 +577,22 @@ def test_hooks_see_nothing_of_the_timing() -> None:
 def test_what_is_around_a_network_is_refused(call: Any) -> None:
     with pytest.raises(ValueError, match="got a Sequential, which is around one or part of one"):
         call(torch.nn.Sequential(gated()))
+
+
+def test_a_network_in_training_stays_in_training() -> None:
+    """Also the norm that folding the constant of closed channels runs in evaluation."""
+    network = from_rgb(torchvision.models.mobilenet_v2(num_classes=3), 24, gate=True).train()
+    frozen = freeze(network, selection=[0, 64, 1], say=None)
+    assert all(module.training for module in frozen.modules())
+
+
+def test_groups_without_padding_are_read_in_their_order() -> None:
+    """One channel of each of the 32 groups of 6, named from the last group to the first."""
+    torch.manual_seed(0)
+    network = from_rgb(torchvision.models.mobilenet_v2(num_classes=3), gate=True).eval()
+    selection = ChannelSelection([6 * group + group % 6 for group in reversed(range(32))])
+    frozen = freeze(network, selection=selection, say=None)
+    assert frozen.transform.channels.indices == tuple(sorted(selection))
+    network.gate.forced = selection
+    images = torch.rand(2, 3, 64, 64, generator=generator())
+    torch.testing.assert_close(frozen(images), network(images)[0], rtol=1e-4, atol=1e-5)
