@@ -27,9 +27,6 @@ USUAL_INPUT = 3 * 224 * 224
 SIDES = {"resnet": 448, "mobilenet_v2": 896, "detector": 800, "segmenter": 520}
 """Of the pictures, where no size is given; the paper's for classification, torchvision's else."""
 
-USUAL_SIDE = 224
-"""Of the pictures of an RGB network that does not say."""
-
 Size: TypeAlias = tuple[int, int]
 
 Frame: TypeAlias = FrequencyNetwork | _dense.FrequencyStem
@@ -187,7 +184,7 @@ def _usual_size(network: nn.Module, frame: Frame | None) -> Size:
         if isinstance(made_for, (int, tuple)):
             return _checked(made_for)
     settings = getattr(network, "pretrained_cfg", None) or {}  # timm's
-    height, width = settings.get("input_size", (3, USUAL_SIDE, USUAL_SIDE))[1:]
+    height, width = settings.get("input_size", (3, _general.USUAL_SIDE, _general.USUAL_SIDE))[1:]
     return height, width
 
 
