@@ -1,118 +1,132 @@
-// Analysis: pixels -> planes -> DCT -> chosen channels, a tile at a time.
-#include "chroma.h"
+// Analysis: pixels -> horizontal DCT -> vertical DCT -> chosen channels, some tiles at a time.
+#include "half_way.h"
 #include "isa.h"
 
 namespace freqops::cpu {
 namespace {
 
-// Outputs of a tile: channel i's N results start at at(i), count of them are wanted.
-template <class T, class acc>
+// Tiles whose results are written together: two cache lines of floats to a channel, since the
+// planes of the channels lie pages apart.
+constexpr int kGroup = 2 * kLine / kVectorBytes;
+
+// How the results of a group reach memory.
+enum class Write {
+  kWhole,         // whole vectors
+  kPastCaches,    // whole aligned cache lines of a result larger than the caches
+  kSome,          // the end of a picture
+  kChannelsLast,  // through `staged`
+};
+
+template <Write write, class T, class acc>
 struct Output {
   const Analysis<acc>& p;
-  T* first;  // channel 0
+  T* first;  // channel 0 of the group's first block
   int count;
-  T* staged;    // [channels][N], where channels are the fastest in memory
-  bool stream;  // whole aligned cache lines of a result larger than the caches
+  T* staged;  // [channels][group's blocks]
 
-  FREQOPS_INLINE void operator()(int channel, Vec<acc> x) const {
-    if (p.channels_last) {
-      store<acc>(staged + channel * kLanes<acc>, x);
-    } else if (count == kLanes<acc>) {
+  static constexpr int kBlocks = kGroup * kLanes<acc>;
+
+  FREQOPS_INLINE void operator()(int channel, const Vec<acc> (&x)[kGroup]) const {
+    if constexpr (write == Write::kWhole) {
       T* to = first + channel * p.out.stride_c;
-      if (stream)
-        store_past_caches(to, x);
-      else
-        store<acc>(to, x);
+      for (int g = 0; g < kGroup; ++g) store<acc>(to + g * kLanes<acc>, x[g]);
+    } else if constexpr (write == Write::kPastCaches) {
+      store_lines_past_caches<acc>(first + channel * p.out.stride_c, x);
+    } else if constexpr (write == Write::kSome) {
+      T* to = first + channel * p.out.stride_c;
+      for (int g = 0, left = count; left > 0; ++g, to += kLanes<acc>, left -= kLanes<acc>) {
+        if (left >= kLanes<acc>)
+          store<acc>(to, x[g]);
+        else
+          store_some<acc>(to, x[g], left);
+      }
     } else {
-      store_some<acc>(first + channel * p.out.stride_c, x, count);
+      for (int g = 0; g < kGroup; ++g)
+        store<acc>(staged + channel * kBlocks + g * kLanes<acc>, x[g]);
     }
   }
 
   void finish() const {
-    if (!p.channels_last) return;
+    if (write != Write::kChannelsLast) return;
     const int channels = int(p.out.channels);
-    for (int lane = 0; lane < count; ++lane)
+    for (int i = 0; i < count; ++i)
       for (int channel = 0; channel < channels; ++channel)
-        first[int64_t(lane) * channels + channel] = staged[channel * kLanes<acc> + lane];
+        first[int64_t(i) * channels + channel] = staged[channel * kBlocks + i];
   }
 };
 
-// Rows 0 ... kept - 1 of the vertical DCT of all columns.
+// Rows 0 ... kept - 1 of the vertical DCT of a column, to every kGroup-th vector.
 template <int kept, class acc>
-__attribute__((noinline)) void vertical(Vec<acc> (&plane)[kCoefficients]) {
-  for (int u = 0; u < kBlock; ++u) {
-    Vec<acc> x[kBlock];
-    for (int y = 0; y < kBlock; ++y) x[y] = plane[y * kBlock + u];
-    dct8<acc>(x);
-    for (int v = 0; v < kept; ++v) plane[v * kBlock + u] = x[v];
-  }
+__attribute__((noinline)) void vertical(const Vec<acc>* column, Vec<acc>* out) {
+  Vec<acc> x[kBlock];
+  for (int y = 0; y < kBlock; ++y) x[y] = column[y];
+  dct8<acc>(x);
+  for (int v = 0; v < kept; ++v) out[v * kGroup] = x[v];
 }
 
-// The horizontal DCT of one row, its first `kept` outputs straight to the channels that want them.
-template <int kept, class acc, class Out>
-__attribute__((noinline)) void horizontal(const Analysis<acc>& p, int first, const Vec<acc>* row,
-                                          const Out& out) {
-  Vec<acc> x[kBlock];
-  for (int u = 0; u < kBlock; ++u) x[u] = row[u];
-  dct8<acc>(x);
-#pragma GCC unroll 8
-  for (int u = 0; u < kept; ++u) {
-    for (int i = p.first[first + u]; i < p.first[first + u + 1]; ++i) {
-      const AnalysisEntry<acc>& e = p.entries[i];
-      if (p.jpeg)
-        out(e.channel, round_even<acc>(x[u] * e.dct_scale) * e.scale + e.offset);
-      else
-        out(e.channel, x[u] * e.scale + e.offset);
+template <bool jpeg, class acc, class Out>
+void write_column(const Analysis<acc>& p, int begin, int end, const Vec<acc> (&in)[kBlock][kGroup],
+                  const Out& out) {
+  for (int i = begin; i < end; ++i) {
+    const AnalysisEntry<acc>& e = p.entries[i];
+    Vec<acc> x[kGroup];
+    for (int g = 0; g < kGroup; ++g) {
+      x[g] = in[e.row][g];
+      if (jpeg) x[g] = round_even<acc>(x[g] * e.dct_scale);
+      x[g] = x[g] * e.scale + e.offset;
     }
+    out(e.channel, x);
   }
 }
 
 template <class acc, class Out>
-void transform(const Analysis<acc>& p, Planes<acc>& planes, const Out& out) {
+__attribute__((noinline)) void finish(const Analysis<acc>& p, const Planes<acc> (&half)[kGroup],
+                                      const Out& out) {
+  Vec<acc> column[kBlock][kGroup];
   for (int k = 0; k < kComponents; ++k) {
-    with_count(p.rows[k], [&](auto kept) { vertical<kept, acc>(planes[k]); });
-    for (int v = 0; v < p.rows[k]; ++v)
-      with_count(p.columns[k][v], [&](auto kept) {
-        horizontal<kept, acc>(p, k * kCoefficients + v * kBlock, planes[k] + v * kBlock, out);
+    for (int u = 0; u < p.columns[k]; ++u) {
+      const int begin = p.first[k * kBlock + u], end = p.first[k * kBlock + u + 1];
+      if (begin == end) continue;
+      with_count(p.rows[k][u], [&](auto kept) {
+        for (int g = 0; g < kGroup; ++g)
+          vertical<kept, acc>(half[g][k] + u * kBlock, &column[0][g]);
       });
+      if (p.jpeg)
+        write_column<true>(p, begin, end, column, out);
+      else
+        write_column<false>(p, begin, end, column, out);
+    }
   }
   out.finish();
 }
 
-template <class acc, class T>
-__attribute__((noinline)) void load_tile(const Analysis<acc>& p, const Tile& tile,
-                                         Planes<acc>& planes) {
-  load_planes<acc, T>(p, tile, planes);
-  smooth<acc, T>(p, tile, planes);
-}
-
-template <class acc>
-void load_any(const Analysis<acc>& p, const Tile& tile, Planes<acc>& planes) {
-  switch (p.in.type) {
-    case Type::kUint8: return load_tile<acc, uint8_t>(p, tile, planes);
-    case Type::kHalf: return load_tile<acc, Half>(p, tile, planes);
-    case Type::kBfloat16: return load_tile<acc, BFloat16>(p, tile, planes);
-    case Type::kFloat: return load_tile<acc, float>(p, tile, planes);
-    case Type::kDouble:
-      if constexpr (sizeof(acc) == 8) return load_tile<acc, double>(p, tile, planes);
-  }
-}
-
 template <class T, class acc>
 void run(const Analysis<acc>& p, int64_t begin, int64_t end) {
-  alignas(64) Planes<acc> planes;
-  alignas(64) T staged[kChannels * kLanes<acc>];
-  const bool streamable =
-      p.stream && is_line<T, acc> && !p.channels_last && p.out.stride_c * sizeof(T) % kLine == 0;
+  constexpr int N = kLanes<acc>, blocks = kGroup * N;
+  alignas(64) Planes<acc> half[kGroup] = {};  // what no tile fills is never written
+  alignas(64) T staged[kChannels * blocks];
+  const int64_t grid = p.grid_h * p.grid_w;
+  constexpr bool whole_lines = blocks * sizeof(T) % kLine == 0;
+  const bool lines =
+      whole_lines && p.stream && !p.channels_last && p.out.stride_c * sizeof(T) % kLine == 0;
   for (int64_t i = begin; i < end; ++i) {
-    const Tile tile = tile_at<acc>(i, p.grid_h, p.grid_w);
-    load_any(p, tile, planes);
-    T* first = static_cast<T*>(p.out.data) + tile.n * p.out.stride_n +
-               tile.block * (p.channels_last ? p.out.channels : 1);
-    const bool stream = streamable && reinterpret_cast<uintptr_t>(first) % kLine == 0;
-    transform(p, planes, Output<T, acc>{p, first, tile.count, staged, stream});
+    const Group group = group_at(i, grid, blocks);
+    for (int g = 0; g * N < group.count; ++g)
+      half_way_any(p, tile_in<acc>(group, g, p.grid_w), half[g]);
+    T* first = static_cast<T*>(p.out.data) + group.n * p.out.stride_n +
+               group.block * (p.channels_last ? p.out.channels : 1);
+    const auto write = [&](auto out) { finish(p, half, out); };
+    if (p.channels_last)
+      write(Output<Write::kChannelsLast, T, acc>{p, first, group.count, staged});
+    else if (group.count < blocks)
+      write(Output<Write::kSome, T, acc>{p, first, group.count, staged});
+    else if (lines && reinterpret_cast<uintptr_t>(first) % kLine == 0)
+      write(Output<whole_lines ? Write::kPastCaches : Write::kWhole, T, acc>{p, first, group.count,
+                                                                             staged});
+    else
+      write(Output<Write::kWhole, T, acc>{p, first, group.count, staged});
   }
-  if (streamable) order_stores();
+  if (lines) order_stores();
 }
 
 template <class acc>
@@ -130,7 +144,7 @@ void analyse(const Analysis<acc>& p, int64_t begin, int64_t end) {
 
 template <class acc>
 int64_t items(const Analysis<acc>& p) {
-  return p.in.batch * tiles<acc>(p.grid_h * p.grid_w);
+  return p.in.batch * groups(p.grid_h * p.grid_w, kGroup * kLanes<acc>);
 }
 
 }  // namespace

@@ -38,7 +38,7 @@ __attribute__((noinline)) void planes_at(const Analysis<acc>& p, const Tile& til
     if (++bx == p.grid_w) bx = 0, ++by;
   }
   const Vec<acc> r = load<acc>(colours[0]), g = load<acc>(colours[1]), b = load<acc>(colours[2]);
-  const Mix<acc> mix(p);
+  const Mix<acc> mix(p, p.shift);
   if (p.jpeg)
     mix.template apply<true>(r, g, b, out);
   else

@@ -157,6 +157,22 @@ FREQOPS_INLINE void store_line_past_caches(void* to, Line line) {
 #endif
 }
 
+// x as T, whole aligned lines.
+template <class acc, class T, int count>
+FREQOPS_INLINE void store_lines_past_caches(T* to, const Vec<acc> (&x)[count]) {
+  if constexpr (is_line<T, acc>) {
+    for (int i = 0; i < count; ++i) store_past_caches(to + i * kLanes<acc>, x[i]);
+  } else {
+    constexpr int size = count * kLanes<acc> * int(sizeof(T));
+    static_assert(size % kLine == 0, "whole lines");
+    alignas(kLine) T lines[count * kLanes<acc>];
+    for (int i = 0; i < count; ++i) store<acc>(lines + i * kLanes<acc>, x[i]);
+    for (int i = 0; i < size / kLine; ++i)
+      store_line_past_caches(to + i * kLine / sizeof(T),
+                             load_vector<Line>(lines + i * kLine / sizeof(T)));
+  }
+}
+
 // Before another thread reads them: such stores are not ordered with later ones.
 FREQOPS_INLINE void order_stores() {
 #if defined(__AVX2__)

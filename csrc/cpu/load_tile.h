@@ -1,4 +1,4 @@
-// Pixels of a tile -> colour planes with lane = block.
+// Pixels of a tile, where they lie or staged, and their planes with lane = block.
 #pragma once
 
 #include "convert.h"
@@ -9,57 +9,31 @@
 namespace freqops::cpu {
 namespace {
 
-// planes[component][y * 8 + x]
+// Vectors of a tile by component: pixels at [y * 8 + x], or half way to coefficients at [u * 8 + y].
 template <class acc>
 using Planes = Vec<acc>[kComponents][kCoefficients];
 
-// Where the rows of a tile lie: colour c of row y starts at rows[c][y]. Interleaved colours are one
-// run of 24 elements to a block, in rows[0].
+// Where the rows of a tile lie: N blocks of colour c of row y start at rows[c][y]. Interleaved
+// colours are one run of 24 elements to a block, in rows[0].
 template <class T>
 struct Rows {
   const T* rows[kComponents][kBlock];
+  bool interleaved;
 };
 
+// Room for a tile's rows, each in two runs of whole tiles (stage_two_runs).
+template <class acc, class T>
+using Staged = T[kComponents * kBlock * 2 * kBlock * kLanes<acc>];
+
 template <class T>
-FREQOPS_INLINE void copy_block_row(T* to, const T* from) {
-  __builtin_memcpy(to, from, kBlock * sizeof(T));
+FREQOPS_INLINE bool is_interleaved(const View& in) {
+  return std::is_same_v<T, uint8_t> && in.stride_w == kComponents && in.stride_c == 1;
 }
 
-// Copies the tile to `staged` [3][8][8 N], edges replicated or zero, lanes beyond count zero.
-template <class acc, class T>
-void stage(const Analysis<acc>& p, const Tile& tile, T* staged, Rows<T>* out) {
-  constexpr int width = kBlock * kLanes<acc>;
-  const View& in = p.in;
-  const T* picture = static_cast<const T*>(in.data) + tile.n * in.stride_n;
-  int64_t by = tile.by, bx = tile.bx;
-  for (int lane = 0; lane < kLanes<acc>; ++lane) {
-    T* to = staged + lane * kBlock;
-    if (lane >= tile.count) {
-      for (int row = 0; row < kComponents * kBlock; ++row)
-        for (int x = 0; x < kBlock; ++x) to[row * width + x] = T{};
-      continue;
-    }
-    const int columns = int(smaller(in.width - bx * kBlock, kBlock));
-    const int rows = int(smaller(in.height - by * kBlock, kBlock));
-    const T* corner = picture + by * kBlock * in.stride_h + bx * kBlock * in.stride_w;
-    for (int c = 0; c < kComponents; ++c) {
-      for (int y = 0; y < kBlock; ++y, to += width) {
-        const T* from = corner + c * in.stride_c + (y < rows ? y : rows - 1) * in.stride_h;
-        const bool none = y >= rows && p.edge == Edge::kZero;
-        if (columns == kBlock && in.stride_w == 1 && !none) {
-          copy_block_row(to, from);
-        } else {
-          for (int x = 0; x < kBlock; ++x) {
-            const bool outside = none || (x >= columns && p.edge == Edge::kZero);
-            to[x] = outside ? T{} : from[(x < columns ? x : columns - 1) * in.stride_w];
-          }
-        }
-      }
-    }
-    if (++bx == p.grid_w) bx = 0, ++by;
-  }
-  for (int c = 0; c < kComponents; ++c)
-    for (int y = 0; y < kBlock; ++y) out->rows[c][y] = staged + (c * kBlock + y) * width;
+template <int count, class T>
+FREQOPS_INLINE void copy_row(T* to, const T* from) {
+  constexpr int step = smaller(count * sizeof(T), kVectorBytes) / sizeof(T);
+  for (int i = 0; i < count; i += step) __builtin_memcpy(to + i, from + i, step * sizeof(T));
 }
 
 // One block row, whole blocks: the rows can be read where they are.
@@ -70,28 +44,118 @@ FREQOPS_INLINE bool is_plain(const Analysis<acc>& p, const Tile& tile) {
          (p.edge == Edge::kReplicate || (tile.by + 1) * kBlock <= p.in.height);
 }
 
+template <class T>
+FREQOPS_INLINE const T* corner(const View& in, int64_t n, int64_t by, int64_t bx) {
+  return static_cast<const T*>(in.data) + n * in.stride_n + by * kBlock * in.stride_h +
+         bx * kBlock * in.stride_w;
+}
+
 template <class acc, class T>
 FREQOPS_INLINE void rows_in_place(const Analysis<acc>& p, const Tile& tile, Rows<T>* out) {
   const View& in = p.in;
-  const T* corner =
-      static_cast<const T*>(in.data) + tile.n * in.stride_n + tile.bx * kBlock * in.stride_w;
-  for (int c = 0; c < kComponents; ++c)
-    for (int y = 0; y < kBlock; ++y)
-      out->rows[c][y] =
-          corner + c * in.stride_c + smaller(tile.by * kBlock + y, in.height - 1) * in.stride_h;
+  const T* first = corner<T>(in, tile.n, 0, tile.bx);
+  for (int y = 0; y < kBlock; ++y) {
+    const T* row = first + smaller(tile.by * kBlock + y, in.height - 1) * in.stride_h;
+    for (int c = 0; c < kComponents; ++c) out->rows[c][y] = row + c * in.stride_c;
+  }
 }
 
-// Y, Cb, Cr of one pixel in every block. The matrix is copied: what is stored to the planes could
-// otherwise be a part of it.
+// A tile that begins at the end of one block row and ends at the beginning of the next. Rows are
+// copied as runs of the whole width, the second over what the first brought too much; false where
+// that would read beyond the picture, or where blocks are cut.
+template <class acc, class T>
+bool stage_two_runs(const Analysis<acc>& p, const Tile& tile, T* staged, Rows<T>* out) {
+  constexpr int N = kLanes<acc>;
+  const View& in = p.in;
+  const int64_t first = p.grid_w - tile.bx;  // blocks of the first run
+  const bool whole = in.width == p.grid_w * kBlock && (tile.by + 2) * kBlock <= in.height;
+  if (tile.count != N || !whole || first >= N || N - first > p.grid_w) return false;
+  const int period = out->interleaved ? kComponents * kBlock : kBlock;
+  const int planes = out->interleaved ? 1 : kComponents, width = period * N;
+  const int64_t last = (in.height - 1) * in.stride_h + (in.width - 1) * in.stride_w +
+                       (out->interleaved ? kComponents - 1 : 0);
+  const int64_t start = (tile.by * kBlock + kBlock - 1) * in.stride_h;
+  if (start + tile.bx * kBlock * in.stride_w + width > last + 1 ||
+      start + kBlock * in.stride_h + width > last + 1)
+    return false;
+  const T* above = corner<T>(in, tile.n, tile.by, tile.bx);
+  const T* below = corner<T>(in, tile.n, tile.by + 1, 0);
+  for (int c = 0; c < planes; ++c) {
+    for (int y = 0; y < kBlock; ++y) {
+      T* to = staged + (c * kBlock + y) * 2 * width;
+      const int64_t from = c * in.stride_c + y * in.stride_h;
+      for (int i = 0; i < width; i += kBlock * N) copy_row<kBlock * N>(to + i, above + from + i);
+      T* rest = to + first * period;
+      for (int i = 0; i < width; i += kBlock * N) copy_row<kBlock * N>(rest + i, below + from + i);
+      out->rows[c][y] = to;
+    }
+  }
+  return true;
+}
+
+// Any tile: edges replicated or zero, lanes beyond count zero.
+template <class acc, class T>
+__attribute__((noinline)) void stage_blocks(const Analysis<acc>& p, const Tile& tile, T* staged,
+                                            Rows<T>* out) {
+  constexpr int width = kBlock * kLanes<acc>;
+  const View& in = p.in;
+  int64_t by = tile.by, bx = tile.bx;
+  for (int lane = 0; lane < kLanes<acc>; ++lane) {
+    T* to = staged + lane * kBlock;
+    if (lane >= tile.count) {
+      for (int row = 0; row < kComponents * kBlock; ++row)
+        for (int x = 0; x < kBlock; ++x) to[row * width + x] = T{};
+      continue;
+    }
+    const int columns = int(smaller(in.width - bx * kBlock, kBlock));
+    const int rows = int(smaller(in.height - by * kBlock, kBlock));
+    const T* from = corner<T>(in, tile.n, by, bx);
+    for (int c = 0; c < kComponents; ++c, from += in.stride_c) {
+      if (columns == kBlock && rows == kBlock && in.stride_w == 1) {
+        for (int y = 0; y < kBlock; ++y, to += width) copy_row<kBlock>(to, from + y * in.stride_h);
+        continue;
+      }
+      for (int y = 0; y < kBlock; ++y, to += width) {
+        const T* row = from + (y < rows ? y : rows - 1) * in.stride_h;
+        for (int x = 0; x < kBlock; ++x) {
+          const bool outside = p.edge == Edge::kZero && (y >= rows || x >= columns);
+          to[x] = outside ? T{} : row[(x < columns ? x : columns - 1) * in.stride_w];
+        }
+      }
+    }
+    if (++bx == p.grid_w) bx = 0, ++by;
+  }
+  out->interleaved = false;
+  for (int c = 0; c < kComponents; ++c)
+    for (int y = 0; y < kBlock; ++y) out->rows[c][y] = staged + (c * kBlock + y) * width;
+}
+
+// The rows of a tile, staged where they cannot be read in place.
+template <class acc, class T>
+FREQOPS_INLINE void find_rows(const Analysis<acc>& p, const Tile& tile, Staged<acc, T>& staged,
+                              Rows<T>* out) {
+  out->interleaved = is_interleaved<T>(p.in);
+  const bool runs = out->interleaved || p.in.stride_w == 1;
+  if (runs && is_plain(p, tile)) return rows_in_place(p, tile, out);
+  if (runs && stage_two_runs(p, tile, staged, out)) return;
+  stage_blocks(p, tile, staged, out);
+}
+
+// Y, Cb, Cr from the colours of one pixel, or of what is linear in pixels, in every block. The
+// matrix is copied: what is stored to the planes could otherwise be a part of it.
 template <class acc>
 struct Mix {
   Vec<acc> m[3][3];
-  Vec<acc> shift;
+  Vec<acc> shift;  // added to Y
   acc white;
 
-  explicit Mix(const Analysis<acc>& p) : shift(Vec<acc>{} + p.shift), white(p.white) {
+  Mix(const Analysis<acc>& p, acc shift) : shift(Vec<acc>{} + shift), white(p.white) {
     for (int k = 0; k < 3; ++k)
       for (int c = 0; c < 3; ++c) m[k][c] = Vec<acc>{} + p.matrix[k][c];
+  }
+
+  FREQOPS_INLINE Vec<acc> component(int k, Vec<acc> r, Vec<acc> g, Vec<acc> b) const {
+    return m[k][0] * r + (m[k][1] * g + m[k][2] * b);
   }
 
   template <bool jpeg>
@@ -99,42 +163,46 @@ struct Mix {
                             Vec<acc> (&out)[kComponents]) const {
     if (jpeg) r *= white, g *= white, b *= white;
     out[0] = m[0][0] * r + (m[0][1] * g + (m[0][2] * b + shift));
-    out[1] = m[1][0] * r + (m[1][1] * g + m[1][2] * b);
-    out[2] = m[2][0] * r + (m[2][1] * g + m[2][2] * b);
+    for (int k = 1; k < kComponents; ++k) out[k] = component(k, r, g, b);
     if (jpeg)
       for (auto& plane : out) plane = round_even<acc>(plane);
   }
 };
 
-// Row y of the tile: planes[component][y * 8 + x] for all x.
-template <bool jpeg, bool interleaved, class acc, class T>
-FREQOPS_INLINE void row_to_planes(const Mix<acc>& mix, const Rows<T>& rows, int y,
-                                  Planes<acc>& planes) {
+// colours[c][x]: row y of the tile, lane = block.
+template <class acc, class T>
+FREQOPS_INLINE void row_to_lanes(const Rows<T>& rows, int y,
+                                 Vec<acc> (&colours)[kComponents][kBlock]) {
   constexpr int N = kLanes<acc>;
-  Vec<acc> out[kComponents];
   if constexpr (std::is_same_v<T, uint8_t>) {
     // A byte moves in a register of 64, a float in one of 16: transposed before it is widened.
     alignas(64) uint8_t bytes[kComponents * kBlock * N];
-    if (interleaved) {
+    if (rows.interleaved) {
       bytes_to_lanes<kComponents * kBlock, N>(rows.rows[0][y], bytes);
     } else {
       for (int c = 0; c < kComponents; ++c)
         bytes_to_lanes<kBlock, N>(rows.rows[c][y], bytes + c * kBlock * N);
     }
-    constexpr int step_c = interleaved ? N : kBlock * N;
-    constexpr int step_x = interleaved ? kComponents * N : N;
-    for (int x = 0; x < kBlock; ++x) {
-      const uint8_t* at = bytes + x * step_x;
-      mix.template apply<jpeg>(load<acc>(at), load<acc>(at + step_c), load<acc>(at + 2 * step_c),
-                               out);
-      for (int k = 0; k < kComponents; ++k) planes[k][y * kBlock + x] = out[k];
-    }
+    const int step_c = rows.interleaved ? N : kBlock * N;
+    const int step_x = rows.interleaved ? kComponents * N : N;
+    for (int c = 0; c < kComponents; ++c)
+      for (int x = 0; x < kBlock; ++x) colours[c][x] = load<acc>(bytes + c * step_c + x * step_x);
   } else {
-    Vec<acc> colours[kComponents][kBlock];
     for (int c = 0; c < kComponents; ++c) {
       for (int i = 0; i < kBlock; ++i) colours[c][i] = load<acc>(rows.rows[c][y] + i * N);
       rows_to_lanes(colours[c]);
     }
+  }
+}
+
+// planes[component][y * 8 + x]
+template <bool jpeg, class acc, class T>
+__attribute__((noinline)) void rows_to_planes(const Analysis<acc>& p, const Rows<T>& rows,
+                                              Planes<acc>& planes) {
+  const Mix<acc> mix(p, p.shift);
+  for (int y = 0; y < kBlock; ++y) {
+    Vec<acc> colours[kComponents][kBlock], out[kComponents];
+    row_to_lanes<acc>(rows, y, colours);
     for (int x = 0; x < kBlock; ++x) {
       mix.template apply<jpeg>(colours[0][x], colours[1][x], colours[2][x], out);
       for (int k = 0; k < kComponents; ++k) planes[k][y * kBlock + x] = out[k];
@@ -142,30 +210,10 @@ FREQOPS_INLINE void row_to_planes(const Mix<acc>& mix, const Rows<T>& rows, int 
   }
 }
 
-template <bool jpeg, bool interleaved, class acc, class T>
-__attribute__((noinline)) void rows_to_planes(const Analysis<acc>& p, const Rows<T>& rows,
-                                              Planes<acc>& planes) {
-  const Mix<acc> mix(p);
-  for (int y = 0; y < kBlock; ++y) row_to_planes<jpeg, interleaved>(mix, rows, y, planes);
-}
-
 template <class acc, class T>
-void load_planes(const Analysis<acc>& p, const Tile& tile, Planes<acc>& planes) {
-  alignas(64) T staged[kComponents * kCoefficients * kLanes<acc>];
-  Rows<T> rows;
-  if constexpr (std::is_same_v<T, uint8_t>) {
-    if (p.in.stride_w == kComponents && p.in.stride_c == 1 && is_plain(p, tile)) {
-      rows_in_place(p, tile, &rows);
-      if (p.jpeg) return rows_to_planes<true, true>(p, rows, planes);
-      return rows_to_planes<false, true>(p, rows, planes);
-    }
-  }
-  if (p.in.stride_w == 1 && is_plain(p, tile))
-    rows_in_place(p, tile, &rows);
-  else
-    stage(p, tile, staged, &rows);
-  if (p.jpeg) return rows_to_planes<true, false>(p, rows, planes);
-  return rows_to_planes<false, false>(p, rows, planes);
+FREQOPS_INLINE void load_planes(const Analysis<acc>& p, const Rows<T>& rows, Planes<acc>& planes) {
+  if (p.jpeg) return rows_to_planes<true>(p, rows, planes);
+  return rows_to_planes<false>(p, rows, planes);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace freqops::cpu {
 template <class acc>
 struct AnalysisEntry {
   acc scale, offset, dct_scale;
-  int channel;
+  int channel, row;
 };
 
 template <class acc>
@@ -28,9 +28,9 @@ struct Analysis {
   acc white;           // factor of the pixels before the matrix, used where jpeg
   acc matrix[3][3];    // planes from colours
   acc shift;           // added to the first plane
-  int rows[3];         // of a component: 1 + the largest v that is chosen, 0 for none
-  int columns[3][8];   // of a component's row v: 1 + the largest u that is chosen, 0 for none
-  uint8_t first[kChannels + 1];  // entries[first[k]] to entries[first[k + 1] - 1] belong to k
+  int columns[3];      // of a component: 1 + the largest u that is chosen, 0 for none
+  int rows[3][8];      // of a component's column u: 1 + the largest v that is chosen, 0 for none
+  uint8_t first[25];   // entries[first[k * 8 + u]] to entries[first[k * 8 + u + 1] - 1]: a column's
   AnalysisEntry<acc> entries[kChannels];
 };
 

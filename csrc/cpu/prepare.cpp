@@ -29,17 +29,19 @@ void set_matrix(const double (&matrix)[3][3], double factor, bool transposed, ac
   for (int k = 0; k < 3; ++k) std::copy(m.m[k], m.m[k] + 3, out[k]);
 }
 
-// Sorts positions by the coefficient they name, keeping their order: position order[j] is the j-th,
-// and those of coefficient k are first[k] ... first[k + 1] - 1.
-void sort_channels(IntHeaderOnlyArrayRef channels, uint8_t (&first)[kChannels + 1],
+// Sorts the positions of channels by a key below `keys`, otherwise in their order: position order[j]
+// is the j-th, and those with key k are order[first[k]] ... order[first[k + 1] - 1].
+template <int keys, class Key>
+void sort_channels(IntHeaderOnlyArrayRef channels, const Key& key, uint8_t (&first)[keys + 1],
                    int (&order)[kChannels]) {
-  int counts[kChannels] = {};
-  for (const int64_t channel : channels) ++counts[channel];
+  int counts[keys] = {};
+  for (const int64_t channel : channels) ++counts[key(channel)];
   first[0] = 0;
-  for (int k = 0; k < kChannels; ++k) first[k + 1] = static_cast<uint8_t>(first[k] + counts[k]);
-  uint8_t next[kChannels];
-  std::copy(first, first + kChannels, next);
-  for (size_t i = 0; i < channels.size(); ++i) order[next[channels[i]]++] = static_cast<int>(i);
+  for (int k = 0; k < keys; ++k) first[k + 1] = static_cast<uint8_t>(first[k] + counts[k]);
+  uint8_t next[keys];
+  std::copy(first, first + keys, next);
+  for (size_t i = 0; i < channels.size(); ++i)
+    order[next[key(channels[i])]++] = static_cast<int>(i);
 }
 
 // Kernels stream only results of the type of their sums.
@@ -58,15 +60,23 @@ Analysis<acc> analysis(View in, View out, IntHeaderOnlyArrayRef channels, const 
   p.grid_w = blocks(in.width);
   p.white = 1;
   p.stream = is_streamed<acc>(out);
+  const auto component = [](int64_t channel) { return static_cast<int>(channel) / kCoefficients; };
+  const auto row = [](int64_t channel) {
+    return static_cast<int>(channel) % kCoefficients / kBlock;
+  };
+  const auto column = [](int64_t channel) { return static_cast<int>(channel) % kBlock; };
   int order[kChannels];
-  sort_channels(channels, p.first, order);
-  for (size_t j = 0; j < channels.size(); ++j) p.entries[j] = entry(order[j], channels[order[j]]);
-  for (const int64_t channel : channels) {
-    const int component = static_cast<int>(channel) / kCoefficients;
-    const int v = static_cast<int>(channel) % kCoefficients / kBlock;
-    const int u = static_cast<int>(channel) % kBlock;
-    p.rows[component] = std::max(p.rows[component], v + 1);
-    p.columns[component][v] = std::max(p.columns[component][v], u + 1);
+  sort_channels<kComponents * kBlock>(
+      channels, [&](int64_t channel) { return component(channel) * kBlock + column(channel); },
+      p.first, order);
+  for (size_t j = 0; j < channels.size(); ++j) {
+    const int64_t channel = channels[order[j]];
+    p.entries[j] = entry(order[j], channel);
+    p.entries[j].row = row(channel);
+    int& columns = p.columns[component(channel)];
+    int& rows = p.rows[component(channel)][column(channel)];
+    columns = std::max(columns, column(channel) + 1);
+    rows = std::max(rows, row(channel) + 1);
   }
   return p;
 }
@@ -78,7 +88,8 @@ Synthesis<acc> synthesis(View in, View out, IntHeaderOnlyArrayRef channels, cons
   p.out = out;
   p.stream = is_streamed<acc>(out);
   int order[kChannels];
-  sort_channels(channels, p.first, order);
+  sort_channels<kChannels>(
+      channels, [](int64_t channel) { return static_cast<int>(channel); }, p.first, order);
   for (size_t j = 0; j < channels.size(); ++j) p.entries[j] = entry(order[j], channels[order[j]]);
   return p;
 }
@@ -116,7 +127,7 @@ Analysis<acc> analysis_of_images(View images, View out, IntHeaderOnlyArrayRef ch
     const double std = statistic(statistics.std, i, channel, 1);
     const double mean = linear ? 0 : statistic(statistics.mean, i, channel, 0);
     const double dct = dct_scale(channel);
-    return AnalysisEntry<acc>{acc((jpeg ? 1 : dct) / std), acc(-mean / std), acc(dct), i};
+    return AnalysisEntry<acc>{acc((jpeg ? 1 : dct) / std), acc(-mean / std), acc(dct), i, 0};
   });
   p.edge = Edge::kReplicate;
   p.chroma = chroma;
@@ -134,7 +145,7 @@ Analysis<acc> analysis_of_gradient(View grad, View out, IntHeaderOnlyArrayRef ch
                                    Statistics statistics) {
   auto p = analysis<acc>(grad, out, channels, [&](int i, int64_t channel) {
     const double std = statistic(statistics.std, i, channel, 1);
-    return AnalysisEntry<acc>{acc(dct_scale(channel) * std), 0, 1, i};
+    return AnalysisEntry<acc>{acc(dct_scale(channel) * std), 0, 1, i, 0};
   });
   p.edge = Edge::kZero;
   p.chroma = Chroma::k444;

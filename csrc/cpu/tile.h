@@ -10,6 +10,8 @@
 namespace freqops::cpu {
 namespace {
 
+FREQOPS_INLINE constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
 struct Tile {
   int64_t n;      // picture
   int64_t block;  // the first block, by * grid_w + bx
@@ -31,8 +33,29 @@ FREQOPS_INLINE Tile tile_at(int64_t index, int64_t grid_h, int64_t grid_w) {
   t.by = t.block / grid_w;
   t.bx = t.block % grid_w;
   const int64_t left = grid - t.block;
-  t.count = left < kLanes<acc> ? int(left) : kLanes<acc>;
+  t.count = int(smaller(left, kLanes<acc>));
   return t;
+}
+
+// Some consecutive blocks of one picture, whole tiles but for its end.
+struct Group {
+  int64_t n, block;
+  int count;
+};
+
+FREQOPS_INLINE int64_t groups(int64_t grid, int64_t blocks) { return (grid + blocks - 1) / blocks; }
+
+FREQOPS_INLINE Group group_at(int64_t index, int64_t grid, int64_t blocks) {
+  const int64_t per_picture = groups(grid, blocks), block = index % per_picture * blocks;
+  return {index / per_picture, block, int(smaller(grid - block, blocks))};
+}
+
+// Tile g of a group.
+template <class acc>
+FREQOPS_INLINE Tile tile_in(const Group& group, int g, int64_t grid_w) {
+  const int64_t block = group.block + g * kLanes<acc>;
+  const int left = group.count - g * kLanes<acc>;
+  return {group.n, block, block / grid_w, block % grid_w, int(smaller(left, kLanes<acc>))};
 }
 
 // f with the number 1 ... 8 as a template argument.
@@ -49,8 +72,6 @@ FREQOPS_INLINE void with_count(int count, const F& f) {
     case 8: return f(std::integral_constant<int, 8>());
   }
 }
-
-FREQOPS_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 }  // namespace
 }  // namespace freqops::cpu
