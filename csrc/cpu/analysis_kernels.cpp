@@ -1,4 +1,4 @@
-// Analysis: pixels -> horizontal DCT -> vertical DCT -> chosen channels, some tiles at a time.
+// Analysis: pixels -> two one-dimensional DCTs -> chosen channels, some tiles at a time.
 #include "half_way.h"
 #include "isa.h"
 
@@ -55,23 +55,23 @@ struct Output {
   }
 };
 
-// Rows 0 ... kept - 1 of the vertical DCT of a column, to every kGroup-th vector.
+// Outputs 0 ... kept - 1 of the second transform of a line, to every kGroup-th vector.
 template <int kept, class acc>
-__attribute__((noinline)) void vertical(const Vec<acc>* column, Vec<acc>* out) {
+__attribute__((noinline)) void transform_line(const Vec<acc>* line, Vec<acc>* out) {
   Vec<acc> x[kBlock];
-  for (int y = 0; y < kBlock; ++y) x[y] = column[y];
+  for (int i = 0; i < kBlock; ++i) x[i] = line[i];
   dct8<acc>(x);
-  for (int v = 0; v < kept; ++v) out[v * kGroup] = x[v];
+  for (int i = 0; i < kept; ++i) out[i * kGroup] = x[i];
 }
 
 template <bool jpeg, class acc, class Out>
-void write_column(const Analysis<acc>& p, int begin, int end, const Vec<acc> (&in)[kBlock][kGroup],
-                  const Out& out) {
+void write_line(const Analysis<acc>& p, int begin, int end, const Vec<acc> (&in)[kBlock][kGroup],
+                const Out& out) {
   for (int i = begin; i < end; ++i) {
     const AnalysisEntry<acc>& e = p.entries[i];
     Vec<acc> x[kGroup];
     for (int g = 0; g < kGroup; ++g) {
-      x[g] = in[e.row][g];
+      x[g] = in[e.at][g];
       if (jpeg) x[g] = round_even<acc>(x[g] * e.dct_scale);
       x[g] = x[g] * e.scale + e.offset;
     }
@@ -82,19 +82,19 @@ void write_column(const Analysis<acc>& p, int begin, int end, const Vec<acc> (&i
 template <class acc, class Out>
 __attribute__((noinline)) void finish(const Analysis<acc>& p, const Planes<acc> (&half)[kGroup],
                                       const Out& out) {
-  Vec<acc> column[kBlock][kGroup];
+  Vec<acc> outputs[kBlock][kGroup];
   for (int k = 0; k < kComponents; ++k) {
-    for (int u = 0; u < p.columns[k]; ++u) {
-      const int begin = p.first[k * kBlock + u], end = p.first[k * kBlock + u + 1];
+    for (int line = 0; line < p.lines[k]; ++line) {
+      const int begin = p.first[k * kBlock + line], end = p.first[k * kBlock + line + 1];
       if (begin == end) continue;
-      with_count(p.rows[k][u], [&](auto kept) {
+      with_count(p.outputs[k][line], [&](auto kept) {
         for (int g = 0; g < kGroup; ++g)
-          vertical<kept, acc>(half[g][k] + u * kBlock, &column[0][g]);
+          transform_line<kept, acc>(half[g][k] + line * kBlock, &outputs[0][g]);
       });
       if (p.jpeg)
-        write_column<true>(p, begin, end, column, out);
+        write_line<true>(p, begin, end, outputs, out);
       else
-        write_column<false>(p, begin, end, column, out);
+        write_line<false>(p, begin, end, outputs, out);
     }
   }
   out.finish();

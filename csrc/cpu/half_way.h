@@ -1,5 +1,5 @@
-// Half way to coefficients: the horizontal DCT of a tile's rows, [u * 8 + y] with lane = block. The
-// three colours are transformed and then mixed, since most columns u are often not wanted.
+// Half way to coefficients: the first one-dimensional DCT of a tile, [line * 8 + i] with lane =
+// block. The three colours are transformed and then mixed, since most lines are often not wanted.
 #pragma once
 
 #include "byte_rows.h"
@@ -16,7 +16,7 @@ FREQOPS_INLINE void mix_columns(const Analysis<acc>& p, const Mix<acc>& mix, int
   for (int k = first; k < last; ++k) {
 #pragma GCC unroll 8
     for (int u = 0; u < kept; ++u) {
-      if (u >= p.columns[k]) break;
+      if (u >= p.lines[k]) break;
       Vec<acc> x = mix.component(k, colours[0][u], colours[1][u], colours[2][u]);
       if (k == 0 && u == 0) x += mix.shift;
       half[k][u * kBlock + y] = x;
@@ -79,6 +79,35 @@ __attribute__((noinline)) void half_of_rows(const Analysis<acc>& p, const Rows<T
   }
 }
 
+// Down the columns, in rows of pixels as they lie in memory; what is wanted of the result is then
+// turned to lanes.
+template <int kept, class acc, class T>
+__attribute__((noinline)) void half_of_columns(const Analysis<acc>& p, const Rows<T>& rows,
+                                               Planes<acc>& half) {
+  constexpr int N = kLanes<acc>;
+  Vec<acc> colours[kComponents][kept][kBlock];
+  for (int c = 0; c < kComponents; ++c) {
+    for (int i = 0; i < kBlock; ++i) {
+      Vec<acc> x[kBlock];
+      for (int y = 0; y < kBlock; ++y) x[y] = load<acc>(rows.rows[c][y] + i * N);
+      dct8<acc>(x);
+      for (int v = 0; v < kept; ++v) colours[c][v][i] = x[v];
+    }
+  }
+  const Mix<acc> mix(p, kBlock * p.shift);
+  for (int k = 0; k < kComponents; ++k) {
+    for (int v = 0; v < p.lines[k]; ++v) {
+      Vec<acc> x[kBlock];
+      for (int i = 0; i < kBlock; ++i) {
+        x[i] = mix.component(k, colours[0][v][i], colours[1][v][i], colours[2][v][i]);
+        if (k == 0 && v == 0) x[i] += mix.shift;
+      }
+      rows_to_lanes(x);
+      for (int i = 0; i < kBlock; ++i) half[k][v * kBlock + i] = x[i];
+    }
+  }
+}
+
 // Of planes of pixels, where they are rounded or smoothed.
 template <int kept, class acc>
 __attribute__((noinline)) void half_of_plane(const Vec<acc> (&plane)[kCoefficients],
@@ -97,27 +126,31 @@ __attribute__((noinline)) void half_way(const Analysis<acc>& p, const Tile& tile
   alignas(64) Staged<acc, T> staged;
   Rows<T> rows;
   find_rows(p, tile, staged, &rows);
-  int widest = 1;
-  for (const int columns : p.columns) widest = columns > widest ? columns : widest;
-  if (!p.jpeg && p.chroma == Chroma::k444)
-    return with_count(widest, [&](auto kept) {
+  int most = 1;  // lines of any component
+  for (const int lines : p.lines) most = lines > most ? lines : most;
+  if constexpr (!std::is_same_v<T, uint8_t>)
+    if (p.columns_first && p.chroma == Chroma::k444)
+      return with_count(most, [&](auto kept) { half_of_columns<kept, acc>(p, rows, half); });
+  if constexpr (std::is_same_v<T, uint8_t>)
+    if (!p.jpeg && p.chroma == Chroma::k444)
+      return with_count(most, [&](auto kept) {
 #if defined(__AVX2__)
-      if constexpr (std::is_same_v<T, uint8_t> && std::is_same_v<acc, float>)
-        return half_of_bytes<kept>(p, rows, half);
+        if constexpr (std::is_same_v<T, uint8_t> && std::is_same_v<acc, float>)
+          return half_of_bytes<kept>(p, rows, half);
 #endif
-      return half_of_rows<kept, acc>(p, rows, half);
-    });
+        return half_of_rows<kept, acc>(p, rows, half);
+      });
 #if defined(__AVX2__)
   if constexpr (std::is_same_v<T, uint8_t> && std::is_same_v<acc, float>)
     if (!p.jpeg && p.chroma == Chroma::k420)
-      return with_count(widest, [&](auto kept) { half_of_bytes_420<kept>(p, rows, half); });
+      return with_count(most, [&](auto kept) { half_of_bytes_420<kept>(p, rows, half); });
 #endif
   Planes<acc> planes;
   load_planes<acc>(p, rows, planes);
   smooth<acc, T>(p, tile, planes);
   for (int k = 0; k < kComponents; ++k)
-    if (p.columns[k] > 0)
-      with_count(p.columns[k], [&](auto kept) { half_of_plane<kept, acc>(planes[k], half[k]); });
+    if (p.lines[k] > 0)
+      with_count(p.lines[k], [&](auto kept) { half_of_plane<kept, acc>(planes[k], half[k]); });
 }
 
 template <class acc>

@@ -12,9 +12,13 @@ namespace freqops::cpu {
 template <class acc>
 struct AnalysisEntry {
   acc scale, offset, dct_scale;
-  int channel, row;
+  int channel;
+  int at;  // of the second transform's outputs
 };
 
+// The two-dimensional DCT is two of one dimension. Pixels of floating point are first transformed
+// down the columns, as they lie in memory, and bytes along the rows, as integers. What the first
+// transform gives of a component, its row v or column u, is a line; the second transforms lines.
 template <class acc>
 struct Analysis {
   View in;   // pictures [n, 3, height, width]
@@ -23,14 +27,16 @@ struct Analysis {
   Edge edge;
   Chroma chroma;
   bool jpeg;           // rounding of planes and coefficients
+  bool columns_first;  // lines are rows v; otherwise columns u
   bool channels_last;  // of out
   bool stream;         // out is written past the caches
   acc white;           // factor of the pixels before the matrix, used where jpeg
   acc matrix[3][3];    // planes from colours
   acc shift;           // added to the first plane
-  int columns[3];      // of a component: 1 + the largest u that is chosen, 0 for none
-  int rows[3][8];      // of a component's column u: 1 + the largest v that is chosen, 0 for none
-  uint8_t first[25];   // entries[first[k * 8 + u]] to entries[first[k * 8 + u + 1] - 1]: a column's
+  int lines[3];        // of a component: 1 + the largest that is chosen, 0 for none
+  int outputs[3][8];   // of a line: 1 + the largest that is chosen, 0 for none
+  uint8_t
+      first[25];  // entries[first[i]] to entries[first[i + 1] - 1]: line i % 8 of component i / 8
   AnalysisEntry<acc> entries[kChannels];
 };
 

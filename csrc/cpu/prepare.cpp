@@ -50,33 +50,45 @@ bool is_streamed(const View& out) {
   return cpu::is_streamed(out.data, out.batch * out.stride_n * int64_t(sizeof(acc)));
 }
 
+// Whether the kernels begin with the columns (params.h): not where planes of pixels are made first,
+// for rounding or means of 2x2, and not with bytes unless chroma is smoothed across blocks.
+bool begins_with_columns(const View& in, Chroma chroma, bool jpeg) {
+  if (jpeg || chroma == Chroma::k420) return false;
+  return in.type != Type::kUint8 || chroma == Chroma::kDctnet;
+}
+
 // Fills what both operators share; entry(i, channel) gives the scale and offset of position i.
 template <class acc, class F>
-Analysis<acc> analysis(View in, View out, IntHeaderOnlyArrayRef channels, const F& entry) {
+Analysis<acc> analysis(View in, View out, IntHeaderOnlyArrayRef channels, Chroma chroma, bool jpeg,
+                       const F& entry) {
   Analysis<acc> p = {};
   p.in = in;
   p.out = out;
   p.grid_h = blocks(in.height);
   p.grid_w = blocks(in.width);
+  p.chroma = chroma;
+  p.jpeg = jpeg;
+  p.columns_first = begins_with_columns(in, chroma, jpeg) && chroma == Chroma::k444;  // TODO
   p.white = 1;
   p.stream = is_streamed<acc>(out);
   const auto component = [](int64_t channel) { return static_cast<int>(channel) / kCoefficients; };
-  const auto row = [](int64_t channel) {
-    return static_cast<int>(channel) % kCoefficients / kBlock;
+  const auto line = [&](int64_t channel) {
+    const int k = static_cast<int>(channel) % kCoefficients;
+    return p.columns_first ? k / kBlock : k % kBlock;
   };
-  const auto column = [](int64_t channel) { return static_cast<int>(channel) % kBlock; };
   int order[kChannels];
   sort_channels<kComponents * kBlock>(
-      channels, [&](int64_t channel) { return component(channel) * kBlock + column(channel); },
+      channels, [&](int64_t channel) { return component(channel) * kBlock + line(channel); },
       p.first, order);
   for (size_t j = 0; j < channels.size(); ++j) {
     const int64_t channel = channels[order[j]];
+    const int k = static_cast<int>(channel) % kCoefficients;
     p.entries[j] = entry(order[j], channel);
-    p.entries[j].row = row(channel);
-    int& columns = p.columns[component(channel)];
-    int& rows = p.rows[component(channel)][column(channel)];
-    columns = std::max(columns, column(channel) + 1);
-    rows = std::max(rows, row(channel) + 1);
+    p.entries[j].at = p.columns_first ? k % kBlock : k / kBlock;
+    int& lines = p.lines[component(channel)];
+    int& outputs = p.outputs[component(channel)][line(channel)];
+    lines = std::max(lines, line(channel) + 1);
+    outputs = std::max(outputs, p.entries[j].at + 1);
   }
   return p;
 }
@@ -123,15 +135,13 @@ Analysis<acc> analysis_of_images(View images, View out, IntHeaderOnlyArrayRef ch
                                  bool channels_last, bool linear) {
   jpeg = jpeg && !linear;
   const double white = images.type == Type::kUint8 ? 1 : kWhite;
-  auto p = analysis<acc>(images, out, channels, [&](int i, int64_t channel) {
+  auto p = analysis<acc>(images, out, channels, chroma, jpeg, [&](int i, int64_t channel) {
     const double std = statistic(statistics.std, i, channel, 1);
     const double mean = linear ? 0 : statistic(statistics.mean, i, channel, 0);
     const double dct = dct_scale(channel);
     return AnalysisEntry<acc>{acc((jpeg ? 1 : dct) / std), acc(-mean / std), acc(dct), i, 0};
   });
   p.edge = Edge::kReplicate;
-  p.chroma = chroma;
-  p.jpeg = jpeg;
   p.channels_last = channels_last;
   // Rounded planes of pictures k / 255 are exact only if the product with 255 is rounded first.
   if (jpeg) p.white = acc(white);
@@ -143,12 +153,11 @@ Analysis<acc> analysis_of_images(View images, View out, IntHeaderOnlyArrayRef ch
 template <class acc>
 Analysis<acc> analysis_of_gradient(View grad, View out, IntHeaderOnlyArrayRef channels,
                                    Statistics statistics) {
-  auto p = analysis<acc>(grad, out, channels, [&](int i, int64_t channel) {
+  auto p = analysis<acc>(grad, out, channels, Chroma::k444, false, [&](int i, int64_t channel) {
     const double std = statistic(statistics.std, i, channel, 1);
     return AnalysisEntry<acc>{acc(dct_scale(channel) * std), 0, 1, i, 0};
   });
   p.edge = Edge::kZero;
-  p.chroma = Chroma::k444;
   set_matrix(kYcbcrToRgb, 1 / kWhite, true, p.matrix);
   return p;
 }
