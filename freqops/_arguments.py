@@ -37,6 +37,7 @@ Channels = ChannelSelection | Sequence[int] | Tensor | None
 ALL_CHANNELS = tuple(range(CHANNELS))
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 PICTURES = (torch.uint8, *FLOATS)
+PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def accumulate(*dtypes: torch.dtype) -> torch.dtype:
@@ -245,8 +246,8 @@ def _blocks(pixels: int) -> int:
 def _readable(values: Tensor) -> bool:
     """Whether the values can be read without waiting for a GPU or disturbing a transform."""
     return (
-        values.device.type == "cpu"
-        and type(values) in (Tensor, torch.nn.Parameter)
+        values.is_cpu
+        and type(values) in PLAIN
         and not torch._C._are_functorch_transforms_active()
         and torch._C._len_torch_dispatch_stack() == 0
     )

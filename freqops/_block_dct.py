@@ -25,7 +25,7 @@ from freqops._dispatch import (
     per_channel,
     register,
     statistic_gradient,
-    tracked,
+    wanted,
     with_batch,
 )
 from freqops.channels import BLOCK, CHANNELS
@@ -214,7 +214,7 @@ class BlockDCT(torch.autograd.Function):
         ctx.channels_last, ctx.linear = last, linear
         ctx.images_dtype, ctx.shape = images.dtype, output.shape
         ctx.height, ctx.width = images.shape[2:]
-        keep(ctx, mean, std, output if tracked(std) else None)
+        keep(ctx, mean, std, output, last=wanted(std))
 
     @staticmethod
     def backward(ctx: _Context, grad: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -284,7 +284,7 @@ class BlockDCTBackward(torch.autograd.Function):
         grad, channels, std, ctx.chroma, ctx.height, ctx.width, ctx.dtype = inputs
         ctx.channels = tuple(channels)
         ctx.grad_dtype = grad.dtype
-        keep(ctx, std, grad if tracked(std) else None)
+        keep(ctx, std, grad, last=wanted(std))
 
     @staticmethod
     def backward(ctx: _Context, grad: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -25,7 +25,7 @@ from freqops._dispatch import (
     per_channel,
     register,
     statistic_gradient,
-    tracked,
+    wanted,
     with_batch,
 )
 from freqops.channels import BLOCK, CHANNELS
@@ -145,7 +145,7 @@ class BlockIDCT(torch.autograd.Function):
         ctx.coefficients_dtype, ctx.shape = coefficients.dtype, coefficients.shape
         if ctx.dtype == torch.uint8:
             ctx.mark_non_differentiable(output)
-        keep(ctx, mean, std, coefficients if tracked(std) else None)
+        keep(ctx, mean, std, coefficients, last=wanted(std))
 
     @staticmethod
     def backward(ctx: _Context, grad: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -209,7 +209,7 @@ class BlockIDCTBackward(torch.autograd.Function):
         grad, channels, std, ctx.dtype = inputs
         ctx.channels = tuple(channels)
         ctx.grad_dtype, (ctx.height, ctx.width) = grad.dtype, grad.shape[2:]
-        keep(ctx, std, grad if tracked(std) else None)
+        keep(ctx, std, grad, last=wanted(std))
 
     @staticmethod
     def backward(ctx: _Context, grad: Tensor | None) -> tuple[Tensor | None, ...]:

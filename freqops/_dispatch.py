@@ -7,6 +7,7 @@ numbers and the tracing inside torch.compile all meet the same formulas.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial, wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
@@ -40,7 +41,7 @@ __all__ = [
     "per_channel",
     "register",
     "statistic_gradient",
-    "tracked",
+    "wanted",
     "with_batch",
 ]
 
@@ -58,6 +59,12 @@ _kernels = torch.library.Library("freqops", "IMPL")  # type: ignore[no-untyped-c
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in PICTURES}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
+# forward_ad.unpack_dual takes three times as long.
+_unpack_dual: Callable[[Tensor, int], Pair | tuple[Tensor, None]] = torch._VF._unpack_dual  # type: ignore[attr-defined]
+
+# The classes of the operators in the form that is faster to call without torch.func.
+_older: dict[Function, Function] = {}
+
 
 class Operator(Protocol[R_co]):
     """R_co: Tensor, or a pair of them."""
@@ -67,10 +74,19 @@ class Operator(Protocol[R_co]):
 
 def operator(name: str) -> Operator[R]:
     """torch.ops.freqops.NAME, called with torch.dtype where its schema has a name."""
-    compiled: Operator[R] = getattr(torch.ops.freqops, name).default
+    overload = getattr(torch.ops.freqops, name).default
+    names = [argument.name for argument in overload._schema.arguments]
+    compiled: Operator[R] = overload
+    if "dtype" not in names:
+        return compiled
+    place = names.index("dtype")
 
     def call_by_name(*arguments: object) -> R:
-        return compiled(*[NAMES[a] if isinstance(a, torch.dtype) else a for a in arguments])
+        named = list(arguments)
+        dtype = named[place]
+        if isinstance(dtype, torch.dtype):
+            named[place] = NAMES[dtype]
+        return compiled(*named)
 
     return call_by_name
 
@@ -107,11 +123,20 @@ class PictureContext(Context):
     width: int
 
 
-def keep(ctx: Context, *tensors: Tensor | None) -> None:
-    """Saves tensors for both modes, and lets absent gradients and tangents arrive as None."""
-    ctx.save_for_backward(*tensors)  # type: ignore[arg-type]  # None is allowed
-    ctx.save_for_forward(*tensors)  # type: ignore[arg-type]
+def keep(ctx: Context, *tensors: Tensor | None, last: bool = True) -> None:
+    """Saves tensors for both modes, and lets absent gradients and tangents arrive as None.
+
+    last: whether a gradient may read the last one. Tangents may in any case: what is saved for
+    forward mode is let go of when the forward ends, what is saved for backward is not.
+    """
+    ctx.save_for_backward(*(tensors if last else (*tensors[:-1], None)))  # type: ignore[arg-type]
+    ctx.save_for_forward(*tensors)  # type: ignore[arg-type]  # None is allowed
     ctx.set_materialize_grads(False)
+
+
+def wanted(*arguments: Tensor | None) -> bool:
+    """Whether the gradient of one of them may be asked for."""
+    return any(a is not None and a.requires_grad for a in arguments)
 
 
 def register(
@@ -129,7 +154,25 @@ def register(
     compiled: Operator[R] = operator(name)
     torch.library.register_vmap(f"freqops::{name}", _typed(partial(batched, compiled)))
     function.vmap = partial(batched, function.apply)  # type: ignore[method-assign]
-    implement(name, "Autograd", partial(_call_as_kernel, function, compiled))
+    _older[function] = _older_form(function)
+    implement(name, "Autograd", _as_kernel(function, compiled))
+
+
+def _older_form(function: Function) -> Function:
+    """The class with a forward that sets the context itself.
+
+    torch.func does not take it. But of the form that it takes, with setup_context, PyTorch works
+    out the signature of forward on each call, and 9 arguments then cost some 35 us.
+    """
+
+    def forward(ctx: Context, *arguments: object) -> object:
+        out = function.forward(*arguments)
+        function.setup_context(ctx, arguments, out)
+        return out
+
+    inherited = torch.autograd.Function.setup_context
+    members = {"forward": staticmethod(forward), "setup_context": staticmethod(inherited)}
+    return type(function.__name__, (function,), members)
 
 
 @contextlib.contextmanager
@@ -154,13 +197,18 @@ def implement(name: str, key: str, kernel: Callable[P, R]) -> None:
 
 
 def apply(function: Function, *arguments: object) -> Tensor:
-    out: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    out: Tensor = _fastest(function).apply(*arguments)  # type: ignore[no-untyped-call]
     return out
 
 
 def apply_pair(function: Function, *arguments: object) -> Pair:
-    out: Pair = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    out: Pair = _fastest(function).apply(*arguments)  # type: ignore[no-untyped-call]
     return out
+
+
+def _fastest(function: Function) -> Function:
+    """The form of the class to apply."""
+    return function if torch._C._are_functorch_transforms_active() else _older[function]
 
 
 def below_autograd(operator: Operator[R], *arguments: object) -> R:
@@ -172,51 +220,51 @@ def below_autograd(operator: Operator[R], *arguments: object) -> R:
 def call(function: Function, operator: Operator[R], *arguments: object) -> R:
     """The operator, through its autograd.Function only where a derivative may be wanted.
 
-    The class costs some 50 us a call, the question below 1 us.
+    The class costs some 10 us a call, and 50 us under torch.func; the question 1 us.
     """
     if (
         forward_ad._current_level >= 0
         or torch._C._are_functorch_transforms_active()
         or _requires_grad(arguments)
     ):
-        out: R = function.apply(*arguments)  # type: ignore[no-untyped-call]
+        out: R = _fastest(function).apply(*arguments)  # type: ignore[no-untyped-call]
         return out
     return below_autograd(operator, *arguments)
 
 
-def _call_as_kernel(function: Function, operator: Operator[R], *arguments: object) -> R:
+def _as_kernel(function: Function, operator: Operator[R]) -> Operator[R]:
     """`call` for the Autograd key, where Python's own record of dual levels may be wrong: code that
     Dynamo compiled opens them in C++ alone. So the tensors are asked."""
-    if torch._C._are_functorch_transforms_active():
-        raise NotImplementedError(
-            "torch.ops.freqops: torch.func.grad, vjp, jvp and their like need the public functions "
-            "of freqops, outside torch.compile"
-        )
-    if _requires_grad(arguments) or any(isinstance(a, Tensor) and _dual(a) for a in arguments):
-        out: R = function.apply(*arguments)  # type: ignore[no-untyped-call]
-        return out
-    return below_autograd(operator, *arguments)
+    parameters = inspect.signature(function.forward).parameters.values()
+    defaults = tuple(parameter.default for parameter in parameters)
+
+    def kernel(*arguments: object) -> R:
+        if torch._C._are_functorch_transforms_active():
+            raise NotImplementedError(
+                "torch.ops.freqops: torch.func.grad, vjp, jvp and their like need the public "
+                "functions of freqops, outside torch.compile"
+            )
+        # The dispatcher leaves out the last arguments if they have their defaults.
+        arguments += defaults[len(arguments) :]
+        if _requires_grad(arguments) or any(isinstance(a, Tensor) and _dual(a) for a in arguments):
+            out: R = _older[function].apply(*arguments)  # type: ignore[no-untyped-call]
+            return out
+        return below_autograd(operator, *arguments)
+
+    return kernel
 
 
 def _requires_grad(arguments: tuple[object, ...]) -> bool:
-    return torch.is_grad_enabled() and any(
-        isinstance(a, Tensor) and a.requires_grad for a in arguments
-    )
+    return torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments)
 
 
 def _dual(values: Tensor) -> bool:
-    unpacked = forward_ad.unpack_dual(values, level=0)  # type: ignore[no-untyped-call]
-    return unpacked.tangent is not None
-
-
-def tracked(values: Tensor | None) -> bool:
-    """Whether the gradient or the tangent of an argument may be asked for."""
-    with forward_ad._set_fwd_grad_enabled(True):  # off in setup_context, which would hide tangents
-        return values is not None and (values.requires_grad or _dual(values))
+    return _unpack_dual(values, 0)[1] is not None
 
 
 def kept(values: Tensor | None) -> Tensor:
-    """What was saved only because of a tracked argument: no derivative is left out in silence."""
+    """What was saved only because of an argument whose gradient is wanted: no derivative is left
+    out in silence."""
     if values is None:
         raise RuntimeError("freqops: a derivative is asked for that was not announced")
     return values

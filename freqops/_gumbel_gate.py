@@ -22,7 +22,7 @@ from freqops._dispatch import (
     kept,
     operator,
     register,
-    tracked,
+    wanted,
 )
 from freqops._reference_gate import Gate, memory_format
 
@@ -154,13 +154,13 @@ class GumbelGate(torch.autograd.Function):
         x, logits, noise, tau, ctx.hard = inputs
         ctx.shape, ctx.dtype = x.shape, x.dtype
         # Only the derivative of the gate reads x: a gate that is fixed does not keep it.
-        keep(ctx, x if any(map(tracked, (logits, noise, tau))) else None, logits, noise, tau)
+        keep(ctx, logits, noise, tau, x, last=wanted(logits, noise, tau))
 
     @staticmethod
     def backward(
         ctx: _Context, grad_y: Tensor | None, grad_gate: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        x, logits, noise, tau = ctx.saved_tensors
+        logits, noise, tau, x = ctx.saved_tensors
         logits = kept(logits)
         need_x, need_logits, need_noise, need_tau, _ = ctx.needs_input_grad
         need_gate = need_logits or need_noise or need_tau
@@ -194,7 +194,7 @@ class GumbelGate(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: _Context, *tangents: Tensor | None) -> Pair:
         of_x, of_logits, of_noise, of_tau = tangents[:4]
-        with jvp_primals(ctx) as (x, logits, noise, tau):
+        with jvp_primals(ctx) as (logits, noise, tau, x):
             logits = kept(logits)
             gate = Gate.of(logits, noise, tau, ctx.hard, accumulate(ctx.dtype, logits.dtype))
             change = _change(gate, gate.slope, of_logits, of_noise, of_tau)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -22,6 +23,7 @@ from derivative_table import (
     of_argument,
 )
 from torch import Tensor
+from torch.autograd import forward_ad
 
 import freqops.autograd
 from freqops import ops, reference
@@ -251,3 +253,31 @@ def test_no_graph_where_none_is_wanted() -> None:
         assert not ops.block_dct(images).requires_grad
     with torch.inference_mode():
         assert ops.block_dct(images).is_inference()
+
+
+def test_a_call_does_not_work_out_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PyTorch does for classes with setup_context, which takes longer than a small picture."""
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError(f"inspect.signature of {arguments[0]}")
+
+    images = torch.rand(1, 3, 8, 8, requires_grad=True)
+    logits = torch.zeros(1, 192, 2, requires_grad=True)
+    monkeypatch.setattr("inspect.signature", refuse)
+    y, _ = ops.gumbel_gate(ops.block_dct(images), logits, hard=False)
+    ops.block_idct(y, dtype=torch.float32).sum().backward()
+    assert images.grad is not None
+    assert logits.grad is not None
+
+
+def test_forward_mode_keeps_no_features() -> None:
+    """Tangents of the gate read x; once they are there, only a gradient would read it again."""
+    leaf = torch.rand(1, 2, 3, 3, requires_grad=True)
+    x, logits = leaf * 2, torch.zeros(1, 2, 2)
+    alive = weakref.ref(x)
+    with forward_ad.dual_level():
+        y, _ = ops.gumbel_gate(x, forward_ad.make_dual(logits, torch.ones(1, 2, 2)), hard=False)
+        del x
+        assert alive() is None
+        assert forward_ad.unpack_dual(y).tangent is not None
+    assert y.requires_grad

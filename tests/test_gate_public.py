@@ -200,7 +200,7 @@ def test_each_gradient_alone(tracked: int) -> None:
     torch.testing.assert_close(grad(gumbel_gate), grad(reference.gumbel_gate))
     given = [a.clone().requires_grad_(i == tracked) for i, a in enumerate(arguments)]
     y, _ = gumbel_gate(*given[:3], tau=given[3])
-    kept = y.grad_fn.saved_tensors[0]  # type: ignore[union-attr]
+    kept = y.grad_fn.saved_tensors[-1]  # type: ignore[union-attr]
     assert (kept is None) == (tracked == 0)
 
 

@@ -8,8 +8,6 @@ namespace freqops::cpu {
 namespace {
 
 #if defined(__AVX2__)
-constexpr bool kByteRows = true;
-
 typedef typename VectorOf<int8_t, kVectorBytes>::type Int8s;
 typedef typename VectorOf<int16_t, kVectorBytes / 2>::type Int16s;
 typedef typename VectorOf<int32_t, kVectorBytes / 4>::type Int32s;
@@ -83,36 +81,45 @@ FREQOPS_INLINE Int8s load_every_third(const uint8_t* from) {
 #endif
 }
 
-// Where byte i of 16 ordered as in `mirrored` lies for colour c: 2 blocks of 8 pixels of 3 colours
-// are 48 bytes, and part `part` of 16 has it or, -1, has it not.
-constexpr int8_t colour_byte(int c, int part, int i) {
-  constexpr int order[kBlock] = {0, 7, 3, 4, 1, 6, 2, 5};
+// The order of pixels within a block: as they are, or as `mirrored` wants them.
+constexpr int kAsTheyAre[kBlock] = {0, 1, 2, 3, 4, 5, 6, 7};
+constexpr int kMirrored[kBlock] = {0, 7, 3, 4, 1, 6, 2, 5};
+
+// Where byte i of 16 in that order lies for colour c: 2 blocks of 8 pixels of 3 colours are 48 bytes,
+// and part `part` of 16 has it or, -1, has it not.
+constexpr int8_t colour_byte(const int (&order)[kBlock], int c, int part, int i) {
   const int byte = (i / kBlock * kBlock + order[i % kBlock]) * kComponents + c - 16 * part;
   return int8_t(byte >= 0 && byte < 16 ? byte : -1);
 }
-template <int c, int part, int... I>
+template <const int (&order)[kBlock], int c, int part, int... I>
 constexpr Int8s colour_order(std::integer_sequence<int, I...>) {
-  return Int8s{colour_byte(c, part, I % 16)...};
+  return Int8s{colour_byte(order, c, part, I % 16)...};
 }
-template <int c, int part>
+template <const int (&order)[kBlock], int c, int part>
 FREQOPS_INLINE Int8s pick_colour(Int8s bytes) {
-  return shuffle(bytes,
-                 colour_order<c, part>(std::make_integer_sequence<int, int(sizeof(Int8s))>()));
+  constexpr auto all = std::make_integer_sequence<int, int(sizeof(Int8s))>();
+  return shuffle(bytes, colour_order<order, c, part>(all));
 }
-template <int c>
+template <const int (&order)[kBlock], int c>
 FREQOPS_INLINE Int8s pick_colour(const Int8s (&parts)[3]) {
-  return pick_colour<c, 0>(parts[0]) | pick_colour<c, 1>(parts[1]) | pick_colour<c, 2>(parts[2]);
+  return pick_colour<order, c, 0>(parts[0]) | pick_colour<order, c, 1>(parts[1]) |
+         pick_colour<order, c, 2>(parts[2]);
+}
+
+// A register of each colour from the interleaved bytes of kVectorBytes pixels.
+template <const int (&order)[kBlock]>
+FREQOPS_INLINE void split_colours(const uint8_t* from, Int8s (&out)[kComponents]) {
+  const Int8s parts[] = {load_every_third(from), load_every_third(from + 16),
+                         load_every_third(from + 32)};
+  out[0] = pick_colour<order, 0>(parts);
+  out[1] = pick_colour<order, 1>(parts);
+  out[2] = pick_colour<order, 2>(parts);
 }
 
 FREQOPS_INLINE void mirrored_colours(const uint8_t* row, Mirrored (&out)[kComponents]) {
   Int8s halves[2][kComponents];
-  for (int i = 0; i < 2; ++i, row += kComponents * kVectorBytes) {
-    const Int8s parts[] = {load_every_third(row), load_every_third(row + 16),
-                           load_every_third(row + 32)};
-    halves[i][0] = pick_colour<0>(parts);
-    halves[i][1] = pick_colour<1>(parts);
-    halves[i][2] = pick_colour<2>(parts);
-  }
+  for (int i = 0; i < 2; ++i)
+    split_colours<kMirrored>(row + i * kComponents * kVectorBytes, halves[i]);
   for (int c = 0; c < kComponents; ++c) out[c] = mirrored(halves[0][c], halves[1][c]);
 }
 
@@ -178,8 +185,6 @@ FREQOPS_INLINE void dct8_pairs(const PairSums& above, const PairSums& below,
   }
 }
 
-#else
-constexpr bool kByteRows = false;  // 16-byte vectors of SSE2 alone cannot shuffle bytes
 #endif
 
 }  // namespace

@@ -13,17 +13,24 @@ namespace {
 template <class acc>
 using Planes = Vec<acc>[kComponents][kCoefficients];
 
-// Where the rows of a tile lie: N blocks of colour c of row y start at rows[c][y]. Interleaved
-// colours are one run of 24 elements to a block, in rows[0].
+// Where the rows of a tile lie: N blocks of colour c of row y start at row(c, y). Interleaved colours
+// are one run of 24 elements to a block, in row(0, y). Rows -1 and 8 are there where chroma is
+// smoothed down the columns; at the picture's edges they are rows 0 and 7.
+constexpr int kRows = kBlock + 2;
+
 template <class T>
 struct Rows {
-  const T* rows[kComponents][kBlock];
+  const T* rows[kComponents][kRows];
   bool interleaved;
+  int frame;  // 1 with rows -1 and 8, else 0
+
+  FREQOPS_INLINE const T* row(int c, int y) const { return rows[c][y + 1]; }
+  FREQOPS_INLINE void set(int c, int y, const T* at) { rows[c][y + 1] = at; }
 };
 
 // Room for a tile's rows, each in two runs of whole tiles (stage_two_runs).
 template <class acc, class T>
-using Staged = T[kComponents * kBlock * 2 * kBlock * kLanes<acc>];
+using Staged = T[kComponents * kRows * 2 * kBlock * kLanes<acc>];
 
 template <class T>
 FREQOPS_INLINE bool is_interleaved(const View& in) {
@@ -50,13 +57,17 @@ FREQOPS_INLINE const T* corner(const View& in, int64_t n, int64_t by, int64_t bx
          bx * kBlock * in.stride_w;
 }
 
+FREQOPS_INLINE int64_t within(int64_t row, const View& in) {
+  return row < 0 ? 0 : smaller(row, in.height - 1);
+}
+
 template <class acc, class T>
 FREQOPS_INLINE void rows_in_place(const Analysis<acc>& p, const Tile& tile, Rows<T>* out) {
   const View& in = p.in;
   const T* first = corner<T>(in, tile.n, 0, tile.bx);
-  for (int y = 0; y < kBlock; ++y) {
-    const T* row = first + smaller(tile.by * kBlock + y, in.height - 1) * in.stride_h;
-    for (int c = 0; c < kComponents; ++c) out->rows[c][y] = row + c * in.stride_c;
+  for (int y = -out->frame; y < kBlock + out->frame; ++y) {
+    const T* row = first + within(tile.by * kBlock + y, in) * in.stride_h;
+    for (int c = 0; c < kComponents; ++c) out->set(c, y, row + c * in.stride_c);
   }
 }
 
@@ -74,20 +85,22 @@ bool stage_two_runs(const Analysis<acc>& p, const Tile& tile, T* staged, Rows<T>
   const int planes = out->interleaved ? 1 : kComponents, width = period * N;
   const int64_t last = (in.height - 1) * in.stride_h + (in.width - 1) * in.stride_w +
                        (out->interleaved ? kComponents - 1 : 0);
-  const int64_t start = (tile.by * kBlock + kBlock - 1) * in.stride_h;
-  if (start + tile.bx * kBlock * in.stride_w + width > last + 1 ||
-      start + kBlock * in.stride_h + width > last + 1)
+  const int64_t lowest[] = {within((tile.by + 1) * kBlock, in), within((tile.by + 2) * kBlock, in)};
+  if (lowest[0] * in.stride_h + tile.bx * kBlock * in.stride_w + width > last + 1 ||
+      lowest[1] * in.stride_h + width > last + 1)
     return false;
-  const T* above = corner<T>(in, tile.n, tile.by, tile.bx);
-  const T* below = corner<T>(in, tile.n, tile.by + 1, 0);
+  const T* above = corner<T>(in, tile.n, 0, tile.bx);
+  const T* below = corner<T>(in, tile.n, 0, 0);
   for (int c = 0; c < planes; ++c) {
-    for (int y = 0; y < kBlock; ++y) {
-      T* to = staged + (c * kBlock + y) * 2 * width;
-      const int64_t from = c * in.stride_c + y * in.stride_h;
-      for (int i = 0; i < width; i += kBlock * N) copy_row<kBlock * N>(to + i, above + from + i);
+    for (int y = -out->frame; y < kBlock + out->frame; ++y) {
+      T* to = staged + (c * kRows + y + 1) * 2 * width;
+      const int64_t row = tile.by * kBlock + y;
+      const T* from = above + c * in.stride_c + within(row, in) * in.stride_h;
+      for (int i = 0; i < width; i += kBlock * N) copy_row<kBlock * N>(to + i, from + i);
       T* rest = to + first * period;
-      for (int i = 0; i < width; i += kBlock * N) copy_row<kBlock * N>(rest + i, below + from + i);
-      out->rows[c][y] = to;
+      from = below + c * in.stride_c + within(row + kBlock, in) * in.stride_h;
+      for (int i = 0; i < width; i += kBlock * N) copy_row<kBlock * N>(rest + i, from + i);
+      out->set(c, y, to);
     }
   }
   return true;
@@ -99,38 +112,36 @@ __attribute__((noinline)) void stage_blocks(const Analysis<acc>& p, const Tile& 
                                             Rows<T>* out) {
   constexpr int width = kBlock * kLanes<acc>;
   const View& in = p.in;
+  const int first = -out->frame, last = kBlock + out->frame;
+  out->interleaved = false;
+  for (int c = 0; c < kComponents; ++c)
+    for (int y = first; y < last; ++y) out->set(c, y, staged + (c * kRows + y + 1) * width);
   int64_t by = tile.by, bx = tile.bx;
   for (int lane = 0; lane < kLanes<acc>; ++lane) {
-    T* to = staged + lane * kBlock;
-    if (lane >= tile.count) {
-      for (int row = 0; row < kComponents * kBlock; ++row)
-        for (int x = 0; x < kBlock; ++x) to[row * width + x] = T{};
-      continue;
-    }
     const int columns = int(smaller(in.width - bx * kBlock, kBlock));
-    const int rows = int(smaller(in.height - by * kBlock, kBlock));
-    const T* from = corner<T>(in, tile.n, by, bx);
-    for (int c = 0; c < kComponents; ++c, from += in.stride_c) {
-      if (columns == kBlock && rows == kBlock && in.stride_w == 1) {
-        for (int y = 0; y < kBlock; ++y, to += width) copy_row<kBlock>(to, from + y * in.stride_h);
-        continue;
-      }
-      for (int y = 0; y < kBlock; ++y, to += width) {
-        const T* row = from + (y < rows ? y : rows - 1) * in.stride_h;
+    const int64_t rows = in.height - by * kBlock;
+    const bool whole = columns == kBlock && rows >= last && in.stride_w == 1;
+    for (int c = 0; c < kComponents; ++c) {
+      const T* from = corner<T>(in, tile.n, 0, bx) + c * in.stride_c;
+      T* to = staged + (c * kRows + first + 1) * width + lane * kBlock;
+      for (int y = first; y < last; ++y, to += width) {
+        const T* row = from + within(by * kBlock + y, in) * in.stride_h;
+        if (whole && lane < tile.count) {
+          copy_row<kBlock>(to, row);
+          continue;
+        }
         for (int x = 0; x < kBlock; ++x) {
-          const bool outside = p.edge == Edge::kZero && (y >= rows || x >= columns);
-          to[x] = outside ? T{} : row[(x < columns ? x : columns - 1) * in.stride_w];
+          const bool zero = p.edge == Edge::kZero && (y >= rows || x >= columns);
+          to[x] =
+              zero || lane >= tile.count ? T{} : row[(x < columns ? x : columns - 1) * in.stride_w];
         }
       }
     }
     if (++bx == p.grid_w) bx = 0, ++by;
   }
-  out->interleaved = false;
-  for (int c = 0; c < kComponents; ++c)
-    for (int y = 0; y < kBlock; ++y) out->rows[c][y] = staged + (c * kBlock + y) * width;
 }
 
-// The rows of a tile, staged where they cannot be read in place.
+// The rows of a tile, staged where they cannot be read in place. out->frame is set.
 template <class acc, class T>
 FREQOPS_INLINE void find_rows(const Analysis<acc>& p, const Tile& tile, Staged<acc, T>& staged,
                               Rows<T>* out) {
@@ -178,10 +189,10 @@ FREQOPS_INLINE void row_to_lanes(const Rows<T>& rows, int y,
     // A byte moves in a register of 64, a float in one of 16: transposed before it is widened.
     alignas(64) uint8_t bytes[kComponents * kBlock * N];
     if (rows.interleaved) {
-      bytes_to_lanes<kComponents * kBlock, N>(rows.rows[0][y], bytes);
+      bytes_to_lanes<kComponents * kBlock, N>(rows.row(0, y), bytes);
     } else {
       for (int c = 0; c < kComponents; ++c)
-        bytes_to_lanes<kBlock, N>(rows.rows[c][y], bytes + c * kBlock * N);
+        bytes_to_lanes<kBlock, N>(rows.row(c, y), bytes + c * kBlock * N);
     }
     const int step_c = rows.interleaved ? N : kBlock * N;
     const int step_x = rows.interleaved ? kComponents * N : N;
@@ -189,7 +200,7 @@ FREQOPS_INLINE void row_to_lanes(const Rows<T>& rows, int y,
       for (int x = 0; x < kBlock; ++x) colours[c][x] = load<acc>(bytes + c * step_c + x * step_x);
   } else {
     for (int c = 0; c < kComponents; ++c) {
-      for (int i = 0; i < kBlock; ++i) colours[c][i] = load<acc>(rows.rows[c][y] + i * N);
+      for (int i = 0; i < kBlock; ++i) colours[c][i] = load<acc>(rows.row(c, y) + i * N);
       rows_to_lanes(colours[c]);
     }
   }

@@ -68,7 +68,7 @@ Analysis<acc> analysis(View in, View out, IntHeaderOnlyArrayRef channels, Chroma
   p.grid_w = blocks(in.width);
   p.chroma = chroma;
   p.jpeg = jpeg;
-  p.columns_first = begins_with_columns(in, chroma, jpeg) && chroma == Chroma::k444;  // TODO
+  p.columns_first = begins_with_columns(in, chroma, jpeg);
   p.white = 1;
   p.stream = is_streamed<acc>(out);
   const auto component = [](int64_t channel) { return static_cast<int>(channel) / kCoefficients; };
