@@ -49,6 +49,17 @@ struct Features {
 
 inline int64_t blocks(int64_t pixels) { return (pixels + kBlock - 1) / kBlock; }
 
+inline int64_t element_size(Type type) {
+  switch (type) {
+    case Type::kUint8: return 1;
+    case Type::kHalf:
+    case Type::kBfloat16: return 2;
+    case Type::kFloat: return 4;
+    case Type::kDouble: break;
+  }
+  return 8;
+}
+
 inline bool is_double(Type type) { return type == Type::kDouble; }
 
 // "4:4:4", "4:2:0", "dctnet"; false for any other name.

@@ -27,6 +27,7 @@ __all__ = [
     "check_statistic",
     "check_temperature",
     "check_tensor",
+    "check_values",
     "describe",
     "integer",
     "read_channels",
@@ -108,9 +109,18 @@ def check_statistic(
             f"{function}: {argument} must be on {beside.device} like the pictures or "
             f"coefficients, got {values.device}"
         )
-    if not torch.compiler.is_compiling() and _readable(values):
-        _check_values(function, argument, values)
     return values if values.dtype in (torch.float32, torch.float64) else values.float()
+
+
+def check_values(function: str, mean: Tensor | None, std: Tensor | None) -> None:
+    """After an operator failed: whether the values of mean or std are why.
+
+    The operator reads them all the same; two reductions before each call would take as long as the
+    transform of a small picture.
+    """
+    for argument, values in (("mean", mean), ("std", std)):
+        if values is not None and not torch.compiler.is_compiling() and _readable(values):
+            _check_values(function, argument, values)
 
 
 def check_temperature(function: str, tau: object, dtype: torch.dtype) -> float:

@@ -127,10 +127,13 @@ def block_dct(
         _arguments.check_dtype("block_dct", dtype, _arguments.FLOATS)
 
     function = _long if len(indices) > CHANNELS else _run
-    if images.dim() == 4:
-        return function(images, indices, mean, std, chroma, rounding, dtype, channels_last)
-    pictures = images.unsqueeze(0)
-    return function(pictures, indices, mean, std, chroma, rounding, dtype, channels_last).squeeze(0)
+    pictures = images if images.dim() == 4 else images.unsqueeze(0)
+    try:
+        out = function(pictures, indices, mean, std, chroma, rounding, dtype, channels_last)
+    except RuntimeError:
+        _arguments.check_values("block_dct", mean, std)
+        raise
+    return out if images.dim() == 4 else out.squeeze(0)
 
 
 def _run(

@@ -100,10 +100,14 @@ def block_idct(
     batch = coefficients if coefficients.dim() == 4 else coefficients.unsqueeze(0)
     arguments = (batch, indices, mean, std, height, width, dtype, False)
     out: Tensor
-    if torch.compiler.is_compiling():
-        out = _forward(*arguments)
-    else:
-        out = call(BlockIDCT, _forward, *arguments)
+    try:
+        if torch.compiler.is_compiling():
+            out = _forward(*arguments)
+        else:
+            out = call(BlockIDCT, _forward, *arguments)
+    except RuntimeError:
+        _arguments.check_values("block_idct", mean, std)
+        raise
     return out if coefficients.dim() == 4 else out.squeeze(0)
 
 

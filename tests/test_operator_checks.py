@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -129,6 +130,32 @@ def test_refused(backend: Backend, call: Callable[[Backend], object], message: s
         pytest.skip("the checks are the same ones, on CPU tensors elsewhere")
     with pytest.raises(RuntimeError, match=re.escape(message)):
         call(backend)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize("size", [2, 192])
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("mean", math.nan, "mean must be finite, got nan"),
+        ("mean", -math.inf, "mean must be finite, got -inf"),
+        ("std", 0.0, "std must be finite and greater than 0, got 0"),
+        ("std", -2.0, "std must be finite and greater than 0, got -2"),
+        ("std", math.nan, "std must be finite and greater than 0, got nan"),
+        ("std", math.inf, "std must be finite and greater than 0, got inf"),
+    ],
+)
+def test_values_of_statistics(
+    cpu_backend: Backend, argument: str, value: float, message: str, size: int, count: int
+) -> None:
+    """The CPU's operators read them all, also of 192 those that they have no use for."""
+    values = torch.ones(size, dtype=torch.float64)
+    values[-1] = value
+    mean, std = (values, None) if argument == "mean" else (None, values)
+    with pytest.raises(RuntimeError, match=f"block_dct: {message}"):
+        images(images=zeros(count, 3, 8, 8), mean=mean, std=std)(cpu_backend)
+    with pytest.raises(RuntimeError, match=f"block_idct: {message}"):
+        coefficients(zeros(count, 2, 1, 1), [0, 1], mean, std, 8, 8, F32)(cpu_backend)
 
 
 def test_unknown_instruction_set() -> None:

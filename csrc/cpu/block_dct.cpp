@@ -13,6 +13,8 @@ Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,
   check_channels(op, channels);
   check_statistic(op, "mean", mean, channels, images);
   check_statistic(op, "std", std, channels, images);
+  const Statistics statistics(mean, std);
+  check_values(op, statistics);
   const Type type = floating_or_uint8_type(op, "images", images.scalar_type());
   const ScalarType dtype = dtype_named(op, dtype_name);
   const Type out_type = floating_type(op, "dtype", dtype);
@@ -28,8 +30,8 @@ Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,
 
   const View in_view = input_view(images, type), out_view = output_view(out, out_type);
   with_acc(in_view, out_view, [&](auto zero) {
-    launch(analysis_of_images<decltype(zero)>(in_view, out_view, channels, {mean, std}, chroma,
-                                              jpeg, channels_last, linear));
+    launch(analysis_of_images<decltype(zero)>(in_view, out_view, channels, statistics, chroma, jpeg,
+                                              channels_last, linear));
   });
   return out;
 }
@@ -53,8 +55,8 @@ Tensor block_dct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,
 
   const View in_view = input_view(grad, type), out_view = output_view(out, out_type);
   with_acc(in_view, out_view, [&](auto zero) {
-    launch(synthesis_of_gradient<decltype(zero)>(in_view, out_view, channels, {std::nullopt, std},
-                                                 chroma));
+    launch(synthesis_of_gradient<decltype(zero)>(in_view, out_view, channels,
+                                                 Statistics(std::nullopt, std), chroma));
   });
   return out;
 }

@@ -14,6 +14,8 @@ Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,
   check_within(op, height, width, coefficients);
   check_statistic(op, "mean", mean, channels, coefficients);
   check_statistic(op, "std", std, channels, coefficients);
+  const Statistics statistics(mean, std);
+  check_values(op, statistics);
   const Type type = floating_type(op, "coefficients", coefficients.scalar_type());
   const ScalarType dtype = dtype_named(op, dtype_name);
   const Type out_type = floating_or_uint8_type(op, "dtype", dtype);
@@ -24,7 +26,7 @@ Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,
 
   const View in_view = input_view(coefficients, type), out_view = output_view(out, out_type);
   with_acc(in_view, out_view, [&](auto zero) {
-    launch(synthesis_of_images<decltype(zero)>(in_view, out_view, channels, {mean, std}, linear));
+    launch(synthesis_of_images<decltype(zero)>(in_view, out_view, channels, statistics, linear));
   });
   return out;
 }
@@ -47,7 +49,8 @@ Tensor block_idct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,
 
   const View in_view = input_view(grad, type), out_view = output_view(out, out_type);
   with_acc(in_view, out_view, [&](auto zero) {
-    launch(analysis_of_gradient<decltype(zero)>(in_view, out_view, channels, {std::nullopt, std}));
+    launch(analysis_of_gradient<decltype(zero)>(in_view, out_view, channels,
+                                                Statistics(std::nullopt, std)));
   });
   return out;
 }

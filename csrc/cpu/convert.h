@@ -64,6 +64,14 @@ FREQOPS_INLINE void narrow(float x, float* out) { *out = x; }
 FREQOPS_INLINE void narrow(double x, float* out) { *out = float(x); }
 FREQOPS_INLINE void narrow(double x, double* out) { *out = x; }
 
+// Vectors of `lanes` elements, whatever their size.
+template <int lanes>
+using Bits16 = typename VectorOf<uint16_t, lanes>::type;
+template <int lanes>
+using Bits32 = typename VectorOf<uint32_t, lanes>::type;
+template <int lanes>
+using Floats = typename VectorOf<float, lanes>::type;
+
 // The next kLanes<acc> elements.
 template <class acc, class T>
 FREQOPS_INLINE Vec<acc> load(const T* from) {
@@ -83,6 +91,11 @@ FREQOPS_INLINE Vec<acc> load(const T* from) {
     if constexpr (sizeof(acc) == 4 && std::is_same_v<T, Half>)
       return (Vec<acc>)_mm256_cvtph_ps(load_vector<__m128i>(from));
 #endif
+    if constexpr (std::is_same_v<T, BFloat16>) {
+      const Bits32<kLanes<acc>> bits =
+          __builtin_convertvector(load_vector<Bits16<kLanes<acc>>>(from), Bits32<kLanes<acc>>);
+      return __builtin_convertvector((Floats<kLanes<acc>>)(bits << 16), Vec<acc>);
+    }
     acc out[kLanes<acc>];
     for (int i = 0; i < kLanes<acc>; ++i) out[i] = acc(widen(from[i]));
     return load_vector<Vec<acc>>(out);
@@ -119,6 +132,14 @@ FREQOPS_INLINE void store(T* to, Vec<acc> x) {
       return;
     }
 #endif
+    if constexpr (std::is_same_v<T, BFloat16>) {  // as narrow
+      const Floats<kLanes<acc>> single = __builtin_convertvector(x, Floats<kLanes<acc>>);
+      const Bits32<kLanes<acc>> bits = (Bits32<kLanes<acc>>)single;
+      const Bits32<kLanes<acc>> rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+      const Bits32<kLanes<acc>> chosen = single == single ? rounded : (rounded & 0) + 0x7fc0;
+      store_vector(to, __builtin_convertvector(chosen, Bits16<kLanes<acc>>));
+      return;
+    }
     acc in[kLanes<acc>];
     store_vector(in, x);
     for (int i = 0; i < kLanes<acc>; ++i) narrow(in[i], to + i);

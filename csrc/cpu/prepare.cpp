@@ -1,6 +1,7 @@
 #include "prepare.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "../math/color.h"
 #include "isa.h"
@@ -9,14 +10,6 @@
 namespace freqops::cpu {
 
 namespace {
-
-// Entry `i` of channel number `channel`: by position, or by number where there are 192.
-double statistic(const std::optional<Tensor>& t, int64_t i, int64_t channel, double none) {
-  if (!t.has_value()) return none;
-  const int64_t at = (t->size(0) == kChannels ? channel : i) * t->stride(0);
-  if (t->scalar_type() == ScalarType::Double) return t->const_data_ptr<double>()[at];
-  return t->const_data_ptr<float>()[at];
-}
 
 double dct_scale(int64_t channel) {
   const int k = static_cast<int>(channel) % kCoefficients;
@@ -44,11 +37,7 @@ void sort_channels(IntHeaderOnlyArrayRef channels, const Key& key, uint8_t (&fir
     order[next[key(channels[i])]++] = static_cast<int>(i);
 }
 
-// Kernels stream only results of the type of their sums.
-template <class acc>
-bool is_streamed(const View& out) {
-  return cpu::is_streamed(out.data, out.batch * out.stride_n * int64_t(sizeof(acc)));
-}
+int64_t bytes_of(const View& out) { return out.batch * out.stride_n * element_size(out.type); }
 
 // Whether the kernels begin with the columns (params.h): not where planes of pixels are made first,
 // for rounding or means of 2x2, and not with bytes unless chroma is smoothed across blocks.
@@ -70,7 +59,7 @@ Analysis<acc> analysis(View in, View out, IntHeaderOnlyArrayRef channels, Chroma
   p.jpeg = jpeg;
   p.columns_first = begins_with_columns(in, chroma, jpeg);
   p.white = 1;
-  p.stream = is_streamed<acc>(out);
+  p.stream = is_streamed(out.data, bytes_of(out));
   const auto component = [](int64_t channel) { return static_cast<int>(channel) / kCoefficients; };
   const auto line = [&](int64_t channel) {
     const int k = static_cast<int>(channel) % kCoefficients;
@@ -98,7 +87,7 @@ Synthesis<acc> synthesis(View in, View out, IntHeaderOnlyArrayRef channels, cons
   Synthesis<acc> p = {};
   p.in = in;
   p.out = out;
-  p.stream = is_streamed<acc>(out);
+  p.stream = is_streamed(out.data, bytes_of(out));
   int order[kChannels];
   sort_channels<kChannels>(
       channels, [](int64_t channel) { return static_cast<int>(channel); }, p.first, order);
@@ -129,15 +118,27 @@ void run_in_parallel(const View& picture, int64_t items, const Run& run) {
 
 }  // namespace
 
+void check_values(const char* op, const Statistics& statistics) {
+  for (int64_t i = 0; i < statistics.mean.count; ++i) {
+    const double value = statistics.mean[i];
+    STD_TORCH_CHECK(std::isfinite(value), op, ": mean must be finite, got ", value);
+  }
+  for (int64_t i = 0; i < statistics.std.count; ++i) {
+    const double value = statistics.std[i];
+    STD_TORCH_CHECK(value > 0 && std::isfinite(value), op,
+                    ": std must be finite and greater than 0, got ", value);
+  }
+}
+
 template <class acc>
 Analysis<acc> analysis_of_images(View images, View out, IntHeaderOnlyArrayRef channels,
-                                 Statistics statistics, Chroma chroma, bool jpeg,
+                                 const Statistics& statistics, Chroma chroma, bool jpeg,
                                  bool channels_last, bool linear) {
   jpeg = jpeg && !linear;
   const double white = images.type == Type::kUint8 ? 1 : kWhite;
   auto p = analysis<acc>(images, out, channels, chroma, jpeg, [&](int i, int64_t channel) {
-    const double std = statistic(statistics.std, i, channel, 1);
-    const double mean = linear ? 0 : statistic(statistics.mean, i, channel, 0);
+    const double std = statistics.std.at(i, channel);
+    const double mean = linear ? 0 : statistics.mean.at(i, channel);
     const double dct = dct_scale(channel);
     return AnalysisEntry<acc>{acc((jpeg ? 1 : dct) / std), acc(-mean / std), acc(dct), i, 0};
   });
@@ -152,9 +153,9 @@ Analysis<acc> analysis_of_images(View images, View out, IntHeaderOnlyArrayRef ch
 
 template <class acc>
 Analysis<acc> analysis_of_gradient(View grad, View out, IntHeaderOnlyArrayRef channels,
-                                   Statistics statistics) {
+                                   const Statistics& statistics) {
   auto p = analysis<acc>(grad, out, channels, Chroma::k444, false, [&](int i, int64_t channel) {
-    const double std = statistic(statistics.std, i, channel, 1);
+    const double std = statistics.std.at(i, channel);
     return AnalysisEntry<acc>{acc(dct_scale(channel) * std), 0, 1, i, 0};
   });
   p.edge = Edge::kZero;
@@ -164,19 +165,17 @@ Analysis<acc> analysis_of_gradient(View grad, View out, IntHeaderOnlyArrayRef ch
 
 template <class acc>
 Synthesis<acc> synthesis_of_images(View coefficients, View out, IntHeaderOnlyArrayRef channels,
-                                   Statistics statistics, bool linear) {
+                                   const Statistics& statistics, bool linear) {
   auto p = synthesis<acc>(coefficients, out, channels, [&](int i, int64_t channel) {
-    const double std = statistic(statistics.std, i, channel, 1);
+    const double std = statistics.std.at(i, channel);
     return SynthesisEntry<acc>{acc(dct_scale(channel) * std), i};
   });
-  if (!linear && statistics.mean.has_value()) {
-    if (statistics.mean->size(0) == kChannels)
-      for (int k = 0; k < kChannels; ++k)
-        p.bias[k] = acc(dct_scale(k) * statistic(statistics.mean, k, k, 0));
+  if (!linear && statistics.mean.data != nullptr) {
+    if (statistics.mean.count == kChannels)
+      for (int k = 0; k < kChannels; ++k) p.bias[k] = acc(dct_scale(k) * statistics.mean[k]);
     else
       for (size_t i = 0; i < channels.size(); ++i)
-        p.bias[channels[i]] =
-            acc(dct_scale(channels[i]) * statistic(statistics.mean, int64_t(i), channels[i], 0));
+        p.bias[channels[i]] = acc(dct_scale(channels[i]) * statistics.mean[int64_t(i)]);
   }
   set_extent(&p);
   const double white = out.type == Type::kUint8 ? 1 : 1 / kWhite;
@@ -187,9 +186,9 @@ Synthesis<acc> synthesis_of_images(View coefficients, View out, IntHeaderOnlyArr
 
 template <class acc>
 Synthesis<acc> synthesis_of_gradient(View grad, View out, IntHeaderOnlyArrayRef channels,
-                                     Statistics statistics, Chroma chroma) {
+                                     const Statistics& statistics, Chroma chroma) {
   auto p = synthesis<acc>(grad, out, channels, [&](int i, int64_t channel) {
-    const double std = statistic(statistics.std, i, channel, 1);
+    const double std = statistics.std.at(i, channel);
     return SynthesisEntry<acc>{acc(dct_scale(channel) / std), i};
   });
   set_extent(&p);
@@ -213,15 +212,16 @@ void launch(const Synthesis<acc>& p) {
                   [&](int64_t begin, int64_t end) { k.synthesis(p, begin, end); });
 }
 
-#define FREQOPS_INSTANTIATE(acc)                                                                   \
-  template Analysis<acc> analysis_of_images<acc>(View, View, IntHeaderOnlyArrayRef, Statistics,    \
-                                                 Chroma, bool, bool, bool);                        \
-  template Analysis<acc> analysis_of_gradient<acc>(View, View, IntHeaderOnlyArrayRef, Statistics); \
-  template Synthesis<acc> synthesis_of_images<acc>(View, View, IntHeaderOnlyArrayRef, Statistics,  \
-                                                   bool);                                          \
-  template Synthesis<acc> synthesis_of_gradient<acc>(View, View, IntHeaderOnlyArrayRef,            \
-                                                     Statistics, Chroma);                          \
-  template void launch<acc>(const Analysis<acc>&);                                                 \
+#define FREQOPS_INSTANTIATE(acc)                                                               \
+  template Analysis<acc> analysis_of_images<acc>(View, View, IntHeaderOnlyArrayRef,            \
+                                                 const Statistics&, Chroma, bool, bool, bool); \
+  template Analysis<acc> analysis_of_gradient<acc>(View, View, IntHeaderOnlyArrayRef,          \
+                                                   const Statistics&);                         \
+  template Synthesis<acc> synthesis_of_images<acc>(View, View, IntHeaderOnlyArrayRef,          \
+                                                   const Statistics&, bool);                   \
+  template Synthesis<acc> synthesis_of_gradient<acc>(View, View, IntHeaderOnlyArrayRef,        \
+                                                     const Statistics&, Chroma);               \
+  template void launch<acc>(const Analysis<acc>&);                                             \
   template void launch<acc>(const Synthesis<acc>&);
 
 FREQOPS_INSTANTIATE(float)

@@ -8,32 +8,64 @@
 
 namespace freqops::cpu {
 
-// mean and std of the chosen channels, in double; a statistic that is not given has none.
-struct Statistics {
-  const std::optional<Tensor>& mean;
-  const std::optional<Tensor>& std;
+// mean or std, by position or, where there are 192, by channel number. One that is not given is
+// `none` everywhere. Asking a tensor is a call into torch, which would take longer than the rest of
+// what an entry costs: it is asked once.
+struct Statistic {
+  const void* data = nullptr;
+  int64_t count = 0, stride = 0;
+  bool is_double = false;
+  double none;
+
+  Statistic(const std::optional<Tensor>& t, double none) : none(none) {
+    if (!t.has_value()) return;
+    data = t->const_data_ptr();
+    count = t->size(0);
+    stride = t->stride(0);
+    is_double = t->scalar_type() == ScalarType::Double;
+  }
+
+  double operator[](int64_t i) const {
+    if (is_double) return static_cast<const double*>(data)[i * stride];
+    return static_cast<const float*>(data)[i * stride];
+  }
+  double at(int64_t i, int64_t channel) const {
+    if (data == nullptr) return none;
+    return (*this)[count == kChannels ? channel : i];
+  }
 };
+
+struct Statistics {
+  Statistic mean, std;
+
+  Statistics(const std::optional<Tensor>& mean, const std::optional<Tensor>& std)
+      : mean(mean, 0), std(std, 1) {}
+};
+
+// Checks that mean is finite, and std finite and greater than 0: all values, also those that are not
+// read. The public functions say it in their own words.
+void check_values(const char* op, const Statistics& statistics);
 
 // Parameters of block_dct; `linear` leaves out level shift, mean and rounding.
 template <class acc>
 Analysis<acc> analysis_of_images(View images, View out, IntHeaderOnlyArrayRef channels,
-                                 Statistics statistics, Chroma chroma, bool jpeg,
+                                 const Statistics& statistics, Chroma chroma, bool jpeg,
                                  bool channels_last, bool linear);
 
 // Parameters of block_idct_backward.
 template <class acc>
 Analysis<acc> analysis_of_gradient(View grad, View out, IntHeaderOnlyArrayRef channels,
-                                   Statistics statistics);
+                                   const Statistics& statistics);
 
 // Parameters of block_idct.
 template <class acc>
 Synthesis<acc> synthesis_of_images(View coefficients, View out, IntHeaderOnlyArrayRef channels,
-                                   Statistics statistics, bool linear);
+                                   const Statistics& statistics, bool linear);
 
 // Parameters of block_dct_backward.
 template <class acc>
 Synthesis<acc> synthesis_of_gradient(View grad, View out, IntHeaderOnlyArrayRef channels,
-                                     Statistics statistics, Chroma chroma);
+                                     const Statistics& statistics, Chroma chroma);
 
 // Runs the kernels over threads.
 template <class acc>

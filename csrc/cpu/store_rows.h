@@ -76,54 +76,57 @@ void store_clipped(const Synthesis<acc>& p, const Tile& tile, ColourRows<acc>& c
   }
 }
 
-template <class acc, class T>
-void store_tile(const Synthesis<acc>& p, const Tile& tile, const PlaneRows<acc>& rows) {
+// The pixels of a tile, which f hands to its argument as (colour, row y, i, pixels i N to i N + N - 1).
+template <class acc, class T, class F>
+FREQOPS_INLINE void store_tile(const Synthesis<acc>& p, const Tile& tile, const F& f) {
   constexpr int N = kLanes<acc>;
   const View& out = p.out;
   const int64_t end = tile.bx + N;
   const bool plain = tile.count == N && end <= p.in.width && end * kBlock <= out.width &&
                      (tile.by + 1) * kBlock <= out.height;
-  Vec<acc> colour[kComponents];
-  if (plain) {
-    T* corner = static_cast<T*>(out.data) + tile.n * out.stride_n +
-                tile.by * kBlock * out.stride_h + tile.bx * kBlock;
-    const bool stream = p.stream && is_line<T, acc> &&
-                        reinterpret_cast<uintptr_t>(corner) % kLine == 0 &&
-                        out.stride_h * sizeof(T) % kLine == 0;
-    for (int y = 0; y < kBlock; ++y) {
-      for (int i = 0; i < kBlock; ++i) {
-        unmix(p, rows, y * rows.pitch + i * N, colour);
-        for (int c = 0; c < kComponents; ++c) {
-          T* to = corner + c * out.stride_c + y * out.stride_h + i * N;
-          if (stream)
-            store_past_caches(to, colour[c]);
-          else
-            store<acc>(to, colour[c]);
-        }
-      }
-    }
-    return;
+  if (!plain) {
+    ColourRows<acc> colours;
+    f([&](int c, int y, int i, Vec<acc> x) { store_vector(colours[c][y] + i * N, x); });
+    return store_clipped<acc, T>(p, tile, colours);
   }
-  ColourRows<acc> colours;
-  for (int y = 0; y < kBlock; ++y) {
-    for (int i = 0; i < kBlock; ++i) {
-      unmix(p, rows, y * rows.pitch + i * N, colour);
-      for (int c = 0; c < kComponents; ++c) store_vector(colours[c][y] + i * N, colour[c]);
-    }
+  T* corner = static_cast<T*>(out.data) + tile.n * out.stride_n + tile.by * kBlock * out.stride_h +
+              tile.bx * kBlock;
+  const auto at = [&](int c, int y, int i) {
+    return corner + c * out.stride_c + y * out.stride_h + i * N;
+  };
+  if (p.stream && is_line<T, acc> && reinterpret_cast<uintptr_t>(corner) % kLine == 0 &&
+      out.stride_h * sizeof(T) % kLine == 0)
+    f([&](int c, int y, int i, Vec<acc> x) { store_past_caches(at(c, y, i), x); });
+  else
+    f([&](int c, int y, int i, Vec<acc> x) { store<acc>(at(c, y, i), x); });
+}
+
+// f with an element of the picture's type.
+template <class acc, class F>
+FREQOPS_INLINE void with_picture_type(const Synthesis<acc>& p, const F& f) {
+  switch (p.out.type) {
+    case Type::kUint8: return f(uint8_t());
+    case Type::kHalf: return f(Half());
+    case Type::kBfloat16: return f(BFloat16());
+    case Type::kFloat: return f(float());
+    case Type::kDouble:
+      if constexpr (sizeof(acc) == 8) return f(double());
   }
-  store_clipped<acc, T>(p, tile, colours);
 }
 
 template <class acc>
-void store_any(const Synthesis<acc>& p, const Tile& tile, const PlaneRows<acc>& rows) {
-  switch (p.out.type) {
-    case Type::kUint8: return store_tile<acc, uint8_t>(p, tile, rows);
-    case Type::kHalf: return store_tile<acc, Half>(p, tile, rows);
-    case Type::kBfloat16: return store_tile<acc, BFloat16>(p, tile, rows);
-    case Type::kFloat: return store_tile<acc, float>(p, tile, rows);
-    case Type::kDouble:
-      if constexpr (sizeof(acc) == 8) return store_tile<acc, double>(p, tile, rows);
-  }
+void store_planes(const Synthesis<acc>& p, const Tile& tile, const PlaneRows<acc>& rows) {
+  with_picture_type(p, [&](auto zero) {
+    store_tile<acc, decltype(zero)>(p, tile, [&](const auto& put) {
+      Vec<acc> colours[kComponents];
+      for (int y = 0; y < kBlock; ++y) {
+        for (int i = 0; i < kBlock; ++i) {
+          unmix(p, rows, y * rows.pitch + i * kLanes<acc>, colours);
+          for (int c = 0; c < kComponents; ++c) put(c, y, i, colours[c]);
+        }
+      }
+    });
+  });
 }
 
 }  // namespace

@@ -19,10 +19,12 @@ FREQOPS_INLINE Tile strip_tile(int64_t n, int64_t by, int64_t bx, int64_t grid_w
 template <class acc>
 class Strips {
  public:
-  const int64_t pitch;  // of a row: whole tiles
+  // Of a row: whole tiles, and a vector more. A multiple of 2 KiB would put all rows of a column
+  // into the same few sets of the first-level cache.
+  const int64_t pitch;
 
   explicit Strips(int64_t grid_w)
-      : pitch((grid_w + kLanes<acc> - 1) / kLanes<acc> * kLanes<acc> * kBlock),
+      : pitch((grid_w + kLanes<acc> - 1) / kLanes<acc> * kLanes<acc> * kBlock + kLanes<acc>),
         width_(grid_w * kBlock),
         planes_(allocate(kSlots * kComponents * kBlock * pitch)),
         smoothed_(allocate(kComponents * kBlock * pitch)),

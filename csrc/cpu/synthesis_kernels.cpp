@@ -44,95 +44,170 @@ struct Input {
   }
 };
 
-// Vectors [y][u], lane = block.
+// Rows v of a component or colour of a tile, turned to memory's order: [v][i] are pixels i N to
+// i N + N - 1 of the tile, transformed along the rows.
 template <class acc>
 using HalfWay = Vec<acc>[kBlock][kBlock];
 
-// The vertical inverse of a component whose coefficients are zero from row `rows` on.
-template <int rows, class acc, class In>
-__attribute__((noinline)) void vertical(const Synthesis<acc>& p, const In& in, int k,
-                                        HalfWay<acc>& out) {
-  for (int u = 0; u < p.columns[k]; ++u) {
-    Vec<acc> x[kBlock] = {};
-    for (int v = 0; v < rows; ++v) {
-      const int coefficient = k * kCoefficients + v * kBlock + u;
-      x[v] += p.bias[coefficient];
-      for (int i = p.first[coefficient]; i < p.first[coefficient + 1]; ++i)
-        x[v] += in(p.entries[i].channel) * p.entries[i].scale;
-    }
-    dct8_transposed<acc>(x);
-    for (int y = 0; y < kBlock; ++y) out[y][u] = x[y];
+// The inverse along row v of a component whose coefficients are zero from column `columns` on.
+// `pairs`: pairs of pixels are replaced by their mean.
+template <bool pairs, int columns, class acc, class In>
+__attribute__((noinline)) void inverse_row(const Synthesis<acc>& p, const In& in, int k, int v,
+                                           Vec<acc> (&out)[kBlock]) {
+  Vec<acc> x[kBlock] = {};
+#pragma GCC unroll 8
+  for (int u = 0; u < columns; ++u) {
+    const int coefficient = k * kCoefficients + v * kBlock + u;
+    x[u] += p.bias[coefficient];
+    for (int i = p.first[coefficient]; i < p.first[coefficient + 1]; ++i)
+      x[u] += in(p.entries[i].channel) * p.entries[i].scale;
   }
+  dct8_transposed<acc>(x);
+  if (pairs)
+    for (int i = 0; i < kBlock; i += 2) x[i] = x[i + 1] = (x[i] + x[i + 1]) * acc(.5);
+  lanes_to_rows(x);
+  for (int i = 0; i < kBlock; ++i) out[i] = x[i];
 }
 
-// The horizontal inverse, where columns are zero from `columns` on, to rows of 8 N pixels at a
-// distance of `pitch`. `pairs`: 2x2 means instead of pixels.
-template <bool pairs, int columns, class acc>
-__attribute__((noinline)) void horizontal(const HalfWay<acc>& in, acc* out, int64_t pitch) {
-  constexpr int step = pairs ? 2 : 1;
-  for (int y = 0; y < kBlock; y += step) {
-    Vec<acc> x[kBlock] = {};
-    for (int u = 0; u < columns; ++u)
-      x[u] = pairs ? (in[y][u] + in[y + 1][u]) * acc(.25) : in[y][u];
-    dct8_transposed<acc>(x);
-    if (pairs)
-      for (int i = 0; i < kBlock; i += 2) x[i] = x[i + 1] = x[i] + x[i + 1];
-    lanes_to_rows(x);
-    for (int row = y; row < y + step; ++row)
-      for (int i = 0; i < kBlock; ++i) store_vector(out + row * pitch + i * kLanes<acc>, x[i]);
-  }
-}
-
-// Component k's plane.
+// All rows of a component.
 template <class acc, class In>
-void inverse(const Synthesis<acc>& p, const In& in, int k, acc* out, int64_t pitch) {
+void inverse_rows(const Synthesis<acc>& p, const In& in, int k, HalfWay<acc>& out) {
+  for (int v = 0; v < p.rows[k]; ++v)
+    with_count(p.columns[k], [&](auto columns) {
+      if (p.chroma == Chroma::k420 && k > 0)
+        inverse_row<true, columns, acc>(p, in, k, v, out[v]);
+      else
+        inverse_row<false, columns, acc>(p, in, k, v, out[v]);
+    });
+}
+
+// The inverse down the columns of the rows in(v, i), zero from `rows` on: pixels to out(y, i, vector).
+template <int rows, class acc, class In, class Out>
+FREQOPS_INLINE void inverse_columns(const In& in, const Out& out) {
+  for (int i = 0; i < kBlock; ++i) {
+    Vec<acc> x[kBlock] = {};
+#pragma GCC unroll 8
+    for (int v = 0; v < rows; ++v) x[v] = in(v, i);
+    dct8_transposed<acc>(x);
+    for (int y = 0; y < kBlock; ++y) out(y, i, x[y]);
+  }
+}
+
+// Component k's plane. `pairs`: pairs of rows are replaced by their mean.
+template <class acc>
+void inverse_plane(const Synthesis<acc>& p, const HalfWay<acc>& half, int k, acc* out,
+                   int64_t pitch) {
+  const bool pairs = p.chroma == Chroma::k420 && k > 0;
   if (p.rows[k] == 0) {
     for (int y = 0; y < kBlock; ++y)
       for (int i = 0; i < kBlock; ++i) store_vector(out + y * pitch + i * kLanes<acc>, Vec<acc>{});
     return;
   }
-  HalfWay<acc> half;
-  with_count(p.rows[k], [&](auto rows) { vertical<rows, acc>(p, in, k, half); });
-  with_count(p.columns[k], [&](auto columns) {
-    if (p.chroma == Chroma::k420 && k > 0)
-      horizontal<true, columns, acc>(half, out, pitch);
-    else
-      horizontal<false, columns, acc>(half, out, pitch);
+  with_count(p.rows[k], [&](auto rows) {
+    Vec<acc> above;
+    const auto row = [&](int v, int i) { return half[v][i]; };
+    inverse_columns<rows, acc>(row, [&](int y, int i, Vec<acc> x) {
+      acc* to = out + y * pitch + i * kLanes<acc>;
+      if (!pairs) {
+        store_vector(to, x);
+      } else if (y % 2 == 0) {
+        above = x;
+      } else {
+        const Vec<acc> mean = (above + x) * acc(.5);
+        store_vector(to - pitch, mean);
+        store_vector(to, mean);
+      }
+    });
   });
 }
 
 // All planes of a tile.
 template <class acc, class T>
-__attribute__((noinline)) void inverse_tile(const Synthesis<acc>& p, const Tile& tile,
-                                            acc* const (&planes)[kComponents], int64_t pitch) {
+__attribute__((noinline)) void inverse_planes(const Synthesis<acc>& p, const Tile& tile,
+                                              acc* const (&planes)[kComponents], int64_t pitch) {
   const Input<acc, T> in(p, tile);
-  for (int k = 0; k < kComponents; ++k) inverse(p, in, k, planes[k], pitch);
+  for (int k = 0; k < kComponents; ++k) {
+    HalfWay<acc> half;
+    inverse_rows(p, in, k, half);
+    inverse_plane(p, half, k, planes[k], pitch);
+  }
 }
 
-template <class acc>
-void inverse_any(const Synthesis<acc>& p, const Tile& tile, acc* const (&planes)[kComponents],
-                 int64_t pitch) {
+// f with an element of the coefficients' type.
+template <class acc, class F>
+void with_coefficient_type(const Synthesis<acc>& p, const F& f) {
   switch (p.in.type) {
-    case Type::kHalf: return inverse_tile<acc, Half>(p, tile, planes, pitch);
-    case Type::kBfloat16: return inverse_tile<acc, BFloat16>(p, tile, planes, pitch);
-    case Type::kFloat: return inverse_tile<acc, float>(p, tile, planes, pitch);
+    case Type::kHalf: return f(Half());
+    case Type::kBfloat16: return f(BFloat16());
+    case Type::kFloat: return f(float());
     case Type::kDouble:
-      if constexpr (sizeof(acc) == 8) return inverse_tile<acc, double>(p, tile, planes, pitch);
+      if constexpr (sizeof(acc) == 8) return f(double());
       return;
     case Type::kUint8: return;  // coefficients have no such type
   }
 }
 
-// Tile by tile, where no pixel depends on another tile.
 template <class acc>
-void run_tiles(const Synthesis<acc>& p, int64_t begin, int64_t end) {
+void inverse_planes_any(const Synthesis<acc>& p, const Tile& tile,
+                        acc* const (&planes)[kComponents], int64_t pitch) {
+  with_coefficient_type(
+      p, [&](auto zero) { inverse_planes<acc, decltype(zero)>(p, tile, planes, pitch); });
+}
+
+// The rows of all components of a tile.
+template <class acc, class T>
+__attribute__((noinline)) void inverse_rows(const Synthesis<acc>& p, const Tile& tile,
+                                            HalfWay<acc> (&half)[kComponents]) {
+  const Input<acc, T> in(p, tile);
+  for (int k = 0; k < kComponents; ++k) inverse_rows(p, in, k, half[k]);
+}
+
+template <int rows, class acc, class T>
+__attribute__((noinline)) void store_colours(const Synthesis<acc>& p, const Tile& tile,
+                                             const HalfWay<acc> (&half)[kComponents]) {
+  const int coloured = p.rows[1] > p.rows[2] ? p.rows[1] : p.rows[2];
+  store_tile<acc, T>(p, tile, [&](const auto& put) {
+    for (int c = 0; c < kComponents; ++c) {
+      const Vec<acc> m[] = {Vec<acc>{} + p.matrix[c][0], Vec<acc>{} + p.matrix[c][1],
+                            Vec<acc>{} + p.matrix[c][2]};
+      const Vec<acc> shift = Vec<acc>{} + p.shift;
+      const auto colour = [&](int v, int i) {
+        Vec<acc> x = m[0] * half[0][v][i];
+        if (v == 0) x += shift;
+        if (v < coloured) x += m[1] * half[1][v][i] + m[2] * half[2][v][i];
+        return x;
+      };
+      inverse_columns<rows, acc>(colour, [&](int y, int i, Vec<acc> x) { put(c, y, i, x); });
+    }
+  });
+}
+
+// Where chroma is as it is: colours are mixed half way, since most rows are often zero.
+template <class acc>
+void run_colours(const Synthesis<acc>& p, int64_t begin, int64_t end) {
+  HalfWay<acc> half[kComponents] = {};  // rows that are zero stay it
+  int most = 1;
+  for (const int rows : p.rows) most = rows > most ? rows : most;
+  for (int64_t item = begin; item < end; ++item) {
+    const Tile tile = tile_at<acc>(item, p.in.height, p.in.width);
+    with_coefficient_type(p, [&](auto zero) { inverse_rows<acc, decltype(zero)>(p, tile, half); });
+    with_count(most, [&](auto rows) {
+      with_picture_type(
+          p, [&](auto zero) { store_colours<rows, acc, decltype(zero)>(p, tile, half); });
+    });
+  }
+}
+
+// Where 2x2 means stand between the planes and the colours.
+template <class acc>
+void run_planes(const Synthesis<acc>& p, int64_t begin, int64_t end) {
   constexpr int width = kBlock * kLanes<acc>;
   alignas(64) acc planes[kComponents][kBlock * width];
   acc* const at[] = {planes[0], planes[1], planes[2]};
   for (int64_t i = begin; i < end; ++i) {
     const Tile tile = tile_at<acc>(i, p.in.height, p.in.width);
-    inverse_any(p, tile, at, width);
-    store_any<acc>(p, tile, {{planes[0], planes[1], planes[2]}, width});
+    inverse_planes_any(p, tile, at, width);
+    store_planes<acc>(p, tile, {{planes[0], planes[1], planes[2]}, width});
   }
 }
 
@@ -149,13 +224,13 @@ void run_strips(const Synthesis<acc>& p, int64_t begin, int64_t end) {
         const Tile tile = strip_tile<acc>(n, strip % p.in.height, bx, p.in.width);
         acc* const at[] = {strips.plane(strip, 0, bx), strips.plane(strip, 1, bx),
                            strips.plane(strip, 2, bx)};
-        inverse_any(p, tile, at, strips.pitch);
+        inverse_planes_any(p, tile, at, strips.pitch);
       }
     }
     strips.smooth(above, i, below);
     for (int64_t bx = 0; bx < p.in.width; bx += kLanes<acc>) {
       const Tile tile = strip_tile<acc>(n, by, bx, p.in.width);
-      store_any<acc>(
+      store_planes<acc>(
           p, tile,
           {{strips.plane(i, 0, bx), strips.smoothed(1, bx), strips.smoothed(2, bx)}, strips.pitch});
     }
@@ -164,10 +239,11 @@ void run_strips(const Synthesis<acc>& p, int64_t begin, int64_t end) {
 
 template <class acc>
 void synthesise(const Synthesis<acc>& p, int64_t begin, int64_t end) {
-  if (p.chroma == Chroma::kDctnet)
-    run_strips(p, begin, end);
-  else
-    run_tiles(p, begin, end);
+  switch (p.chroma) {
+    case Chroma::k444: run_colours(p, begin, end); break;
+    case Chroma::k420: run_planes(p, begin, end); break;
+    case Chroma::kDctnet: run_strips(p, begin, end); break;
+  }
   if (p.stream) order_stores();
 }
 
