@@ -9,13 +9,14 @@ that rate as a share of a plain copy's in the same run, of 128 MB: tensors that 
 part are faster, and so is a closed channel, which is not read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
 import torch.nn.functional as F
-from measure import compare, copy_bandwidth
+from measure import OURS, Call, Comparison, allocated, compare, copy_bandwidth
 from pytest_benchmark.fixture import BenchmarkFixture
+from tables import Record, Row, Table
 from torch import Tensor
 
 import freqops
@@ -25,6 +26,38 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 CHANNELS, SIDE = 192, 56
 Gating = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+COLUMNS = {
+    "case": "{}",
+    "freqops ms": "{:.2f}",
+    "GB/s": "{:.1f}",
+    "of copy": "{:.0%}",
+    "allocates MB": "{:.1f}",
+    "best rival": "{}",
+    "its ms": "{:.2f}",
+    "its MB": "{:.1f}",
+    "times faster": "**{:.2f}**",
+    "other rivals, ms": "{:.1f}",
+}
+TRAINING = Table("Training", "Sampled gates, forward and backward.", COLUMNS)
+EVALUATION = Table("Evaluation", "Forward alone, without noise.", COLUMNS)
+
+
+def row(case: str, comparison: Comparison, candidates: Mapping[str, Call]) -> Row:
+    best = comparison.best
+    return {
+        "case": case,
+        "freqops ms": 1e3 * comparison.ours,
+        "GB/s": comparison.gigabytes_per_second,
+        "of copy": comparison.of_copy,
+        "allocates MB": allocated(candidates[OURS]) / 1e6,
+        "best rival": best,
+        "its ms": 1e3 * comparison.rivals[best],
+        "its MB": allocated(candidates[best]) / 1e6,
+        "times faster": comparison.times_faster,
+        "other rivals, ms": comparison.others,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +104,7 @@ def bench_training(
     n: int,
     form: torch.memory_format,
     bandwidth: float,
-    rows: list[str],
+    record: Record,
     benchmark: BenchmarkFixture,
 ) -> None:
     """Forward and backward of a sampled gate, with the gradients of features and logits."""
@@ -96,16 +129,17 @@ def bench_training(
         "compiled": lambda: step(compiled),
     }
     layout = "" if form == torch.contiguous_format else ", channels_last"
-    case = f"forward + backward, N = {n}{layout}"
-    notes = compare(case, candidates, 5 * x.nbytes, bandwidth, rows)
-    benchmark.extra_info.update(notes)
+    case = f"N = {n}{layout}"
+    result = row(case, compare(candidates, 5 * x.nbytes, bandwidth), candidates)
+    record(TRAINING, result)
+    benchmark.extra_info.update(result)
     benchmark.pedantic(candidates["freqops"], rounds=10, warmup_rounds=1)
 
 
 @pytest.mark.parametrize("share", [1.0, 0.12])
 @pytest.mark.parametrize("n", [8, 32])
 def bench_evaluation(
-    n: int, share: float, bandwidth: float, rows: list[str], benchmark: BenchmarkFixture
+    n: int, share: float, bandwidth: float, record: Record, benchmark: BenchmarkFixture
 ) -> None:
     """Forward alone, without noise: what is closed is not read."""
     torch.compiler.reset()
@@ -120,7 +154,8 @@ def bench_evaluation(
         "eager": lambda: comparison_and_product(x, logits),
         "compiled": lambda: compiled(x, logits),
     }
-    case = f"forward, N = {n}, {share:.0%} open"
-    notes = compare(case, candidates, 2 * x.nbytes, bandwidth, rows)
-    benchmark.extra_info.update(notes)
+    case = f"N = {n}, {share:.0%} open"
+    result = row(case, compare(candidates, 2 * x.nbytes, bandwidth), candidates)
+    record(EVALUATION, result)
+    benchmark.extra_info.update(result)
     benchmark.pedantic(candidates["freqops"], rounds=10, warmup_rounds=1)

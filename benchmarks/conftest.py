@@ -1,22 +1,21 @@
-"""Collects a row a comparison and prints a table of ratios for each operator below
-pytest-benchmark's own. A benchmark whose table is another one says so by TITLE and HEAD."""
+"""Collects rows and prints the tables of each operator below pytest-benchmark's own.
 
-import datetime
-import os
-import platform
+A benchmark records rows of a `tables.Table`, or appends lines of Markdown to `rows` below the HEAD
+of its module. TITLE is the heading of all, PACKAGES what is named beside torch's version.
+"""
+
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import plot_speed
 import pytest
 import torch
 from measure import set_malloc
+from tables import Record, Results, machine
 
-TABLES = pytest.StashKey[dict[tuple[str, str], list[str]]]()
-
-HEAD = """\
-| case | freqops ms | GB/s | of copy | allocates MB | best rival | its ms | allocates MB \
-| **times faster** | other rivals, ms |
-|---|---|---|---|---|---|---|---|---|---|"""
+RESULTS = pytest.StashKey[dict[tuple[str, str], Results]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,12 +30,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="whether malloc keeps what is freed or maps large tensors anew (default kept)",
     )
     group.addoption(
-        "--tables", type=Path, help="also write the tables of ratios to this folder, as Markdown"
+        "--tables",
+        type=Path,
+        help="also write the tables that ran to this folder, as Markdown and JSON, and a picture",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[TABLES] = {}
+    config.stash[RESULTS] = {}
     set_malloc(keeps=config.getoption("--memory") == "kept")
 
 
@@ -49,44 +50,56 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.fixture
-def rows_on(request: pytest.FixtureRequest) -> Callable[[str], list[str]]:
-    """Lines of the operator's table for a type of device; a benchmark appends its own."""
+def results_on(request: pytest.FixtureRequest) -> Callable[[str], Results]:
+    """Results of the module's operator on a type of device."""
     operator = request.module.__name__.removeprefix("bench_")
-    tables = request.config.stash[TABLES]
-    return lambda device: tables.setdefault((operator, device), [])
+    results = request.config.stash[RESULTS]
+    return lambda device: results.setdefault((operator, device), Results())
+
+
+@pytest.fixture
+def record(results_on: Callable[[str], Results]) -> Record:
+    """Adds a row to a table for the CPU."""
+    return results_on("cpu").add
+
+
+@pytest.fixture
+def rows_on(results_on: Callable[[str], Results]) -> Callable[[str], list[str]]:
+    """Lines below the module's HEAD for a type of device; a benchmark appends its own."""
+    return lambda device: results_on(device).lines
 
 
 @pytest.fixture
 def rows(rows_on: Callable[[str], list[str]]) -> list[str]:
-    """Lines of the operator's table for the CPU."""
+    """Lines below the module's HEAD for the CPU."""
     return rows_on("cpu")
-
-
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    isa = torch.ops.freqops.cpu_isa()
-    machine = (
-        f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, "
-        f"{config.getoption('--threads')} thread(s), {config.getoption('--memory')} memory, "
-        f"kernels: {isa}, torch {torch.__version__}, Python {platform.python_version()}"
-    )
-    folder = config.getoption("--tables")
-    for (operator, device), rows in config.stash[TABLES].items():
+    folder: Path | None = config.getoption("--tables")
+    for (operator, device), results in config.stash[RESULTS].items():
         bench = __import__(f"bench_{operator}")
-        where = f"{torch.cuda.get_device_name()}, {machine}" if device == "cuda" else machine
-        text = "\n".join(["", where, "", getattr(bench, "HEAD", HEAD), *rows, ""])
-        terminalreporter.write_line(f"\n{operator}\n{text}")
-        if folder:
-            title = getattr(bench, "TITLE", f"{operator} against its rivals")
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{operator}_{device}.md"
-            path.write_text(f"# {title}\n\n{bench.__doc__}{text}")
+        facts = machine(
+            config.getoption("--threads"),
+            config.getoption("--memory"),
+            getattr(bench, "PACKAGES", ()),
+        )
+        if device == "cuda":
+            facts = {"gpu": torch.cuda.get_device_name(), **facts}
+        text = results.markdown(facts, getattr(bench, "HEAD", ""))
+        terminalreporter.write_line(f"\n{operator}\n\n{text}")
+        if folder is None:
+            continue
+        title = getattr(bench, "TITLE", f"{operator} against its rivals")
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{operator}_{device}.md"
+        path.write_text(f"# {title}\n\n{bench.__doc__}\n{text}\n", encoding="utf-8")
+        written = [path]
+        if results.tables:
+            figures = path.with_suffix(".json")
+            figures.write_text(results.json(operator, facts), encoding="utf-8")
+            written += [figures, *plot_speed.drawn_from(figures)]
+        for path in written:
             terminalreporter.write_line(f"written to {path}")

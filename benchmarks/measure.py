@@ -1,12 +1,21 @@
 """Timing that a shared machine cannot tilt: rivals take turns in one process; ratios are quoted."""
 
+from __future__ import annotations
+
 import ctypes
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
+
+Call = Callable[[], object]
+
+OURS = "freqops"
+COPY = "copy"
 
 
 def set_malloc(*, keeps: bool) -> None:
@@ -23,7 +32,7 @@ def set_malloc(*, keeps: bool) -> None:
         libc.mallopt(m_trim_threshold, 1 << 30)
 
 
-def allocated(call: Callable[[], object]) -> int:
+def allocated(call: Call) -> int:
     """Bytes of all tensors that a call allocates, whether it frees them or not."""
     call()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
@@ -34,67 +43,131 @@ def allocated(call: Callable[[], object]) -> int:
 
 
 def interleaved(
-    candidates: Mapping[str, Callable[[], object]], seconds: float = 4.0, warmup: int = 2
+    candidates: Mapping[str, Call],
+    seconds: float = 4.0,
+    warmup: int = 2,
+    least: int = 5,
+    before: Callable[[str], object] | None = None,
 ) -> dict[str, float]:
     """Median seconds of each candidate; every round runs all of them once, in turn.
 
     Args:
         candidates: functions without arguments, by name.
-        seconds: time for the rounds of all candidates together (at least five rounds are run).
+        seconds: time for the rounds of all candidates together.
         warmup: calls of each before the clock starts: compilation, page faults, thread pools.
+        least: rounds that are run in any case.
+        before: called with a candidate's name before each of its calls, while the clock stands.
     """
-    for call in candidates.values():
+    prepare = before or (lambda name: None)
+    for name, call in candidates.items():
+        prepare(name)
         for _ in range(warmup):
             call()
     times: dict[str, list[float]] = {name: [] for name in candidates}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(next(iter(times.values()))) < 5:
+    while time.perf_counter() < end or len(next(iter(times.values()))) < least:
         for name, call in candidates.items():
+            prepare(name)
             start = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def repeated(call: Call, count: int) -> Call:
+    """So many calls as one: for calls of a few microseconds."""
+
+    def run() -> None:
+        for _ in range(count):
+            call()
+
+    return run
+
+
+def copying(size: int) -> Callable[[], Tensor]:
+    """``Tensor.copy_`` between two buffers, which reads and writes so many bytes together."""
+    source = torch.ones(size // 2, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source)
+
+
 def copy_bandwidth(megabytes: int = 128) -> float:
     """Bytes read plus written per second by ``Tensor.copy_`` between buffers beyond the caches."""
-    source = torch.ones(megabytes << 18)
-    target = torch.empty_like(source)
-    seconds = interleaved({"copy": lambda: target.copy_(source)}, seconds=0.5)["copy"]
-    return 2 * source.nbytes / seconds
+    size = megabytes << 21
+    return size / interleaved({COPY: copying(size)}, seconds=0.5)[COPY]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What ``compare`` measured.
+
+    Args:
+        ours: median seconds.
+        rivals: those of the rivals, by name.
+        beside: those of what was timed in the same turns and is no rival.
+        size: bytes that must move.
+        copy: seconds of a plain copy that moves as many.
+    """
+
+    ours: float
+    rivals: Mapping[str, float]
+    beside: Mapping[str, float]
+    size: int
+    copy: float
+
+    @property
+    def best(self) -> str:
+        """Name of the fastest rival."""
+        return min(self.rivals, key=lambda name: self.rivals[name])
+
+    @property
+    def times_faster(self) -> float:
+        """Than the best rival."""
+        return self.rivals[self.best] / self.ours
+
+    @property
+    def gigabytes_per_second(self) -> float:
+        return self.size / self.ours / 1e9
+
+    @property
+    def of_copy(self) -> float:
+        """The rate at which our bytes move in units of that of a copy."""
+        return self.copy / self.ours
+
+    @property
+    def others(self) -> dict[str, float]:
+        """Milliseconds of all rivals but the best, fastest first."""
+        rest = sorted((took, name) for name, took in self.rivals.items() if name != self.best)
+        return {name: 1e3 * took for took, name in rest}
 
 
 def compare(
-    case: str,
-    candidates: Mapping[str, Callable[[], object]],
+    candidates: Mapping[str, Call],
     size: int,
-    bandwidth: float,
-    rows: list[str],
-) -> dict[str, str | float]:
-    """Times all candidates in turns and adds a row.
+    bandwidth: float | None = None,
+    *,
+    beside: Mapping[str, Call] | None = None,
+    seconds: float = 4.0,
+    least: int = 5,
+) -> Comparison:
+    """Times all candidates in turns.
 
     Args:
-        case: first words of the row.
         candidates: functions without arguments; the one named "freqops" against all others.
         size: bytes that must move.
-        bandwidth: of a plain copy, bytes a second.
-        rows: of the table.
-
-    Returns:
-        What pytest-benchmark notes beside its own figures.
+        bandwidth: of a plain copy, bytes a second; None times a copy of that size in the same
+            turns.
+        beside: what is timed in the same turns, but is no rival.
+        seconds, least: as of ``interleaved``.
     """
-    took = interleaved(candidates)
-    ours = took.pop("freqops")
-    best = min(took, key=lambda name: took[name])
-    others = ", ".join(f"{name} {1e3 * t:.1f}" for name, t in took.items() if name != best)
-    megabytes = {name: allocated(candidates[name]) / 1e6 for name in ("freqops", best)}
-    rows.append(
-        f"| {case} | {1e3 * ours:.2f} | {size / ours / 1e9:.1f} | {size / ours / bandwidth:.0%} "
-        f"| {megabytes['freqops']:.1f} | {best} | {1e3 * took[best]:.2f} | {megabytes[best]:.1f} "
-        f"| **{took[best] / ours:.2f}** | {others} |"
+    everything = {**candidates, **(beside or {})}
+    if bandwidth is None:
+        everything[COPY] = copying(size)
+    took = interleaved(everything, seconds, least=least)
+    return Comparison(
+        ours=took[OURS],
+        rivals={name: took[name] for name in candidates if name != OURS},
+        beside={name: took[name] for name in beside or {}},
+        size=size,
+        copy=took[COPY] if bandwidth is None else size / bandwidth,
     )
-    return {
-        "best_rival": best,
-        "times_faster": took[best] / ours,
-        "gigabytes_per_second": size / ours / 1e9,
-    }
