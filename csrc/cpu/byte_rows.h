@@ -62,6 +62,7 @@ FREQOPS_INLINE Mirrored mirrored(Int8s low, Int8s high) {
 }
 
 FREQOPS_INLINE Mirrored mirrored_row(const uint8_t* row) {
+  prefetch<2 * kVectorBytes>(row + 2 * kVectorBytes);
   const Int8s order = repeated<Int8s>({0, 7, 3, 4, 1, 6, 2, 5, 8, 15, 11, 12, 9, 14, 10, 13});
   return mirrored(shuffle(load_vector<Int8s>(row), order),
                   shuffle(load_vector<Int8s>(row + kVectorBytes), order));
@@ -117,6 +118,8 @@ FREQOPS_INLINE void split_colours(const uint8_t* from, Int8s (&out)[kComponents]
 }
 
 FREQOPS_INLINE void mirrored_colours(const uint8_t* row, Mirrored (&out)[kComponents]) {
+  constexpr int bytes = 2 * kComponents * kVectorBytes;
+  prefetch<bytes>(row + bytes);
   Int8s halves[2][kComponents];
   for (int i = 0; i < 2; ++i)
     split_colours<kMirrored>(row + i * kComponents * kVectorBytes, halves[i]);

@@ -146,8 +146,6 @@ FREQOPS_INLINE void store(T* to, Vec<acc> x) {
   }
 }
 
-constexpr int kLine = 64;  // bytes of a cache line
-
 // A vector of results fills a cache line.
 template <class T, class acc>
 constexpr bool is_line = std::is_same_v<T, acc> && kVectorBytes == kLine;

@@ -93,6 +93,8 @@ FREQOPS_INLINE void mix_line(const Mix<acc>& mix, int k, int v,
   for (int i = 0; i < kBlock; ++i) half[k][v * kBlock + i] = x[i];
 }
 
+constexpr int kAhead = 4;  // vectors from one that is read to one that is asked for
+
 // Down the columns, in rows of pixels as they lie in memory; what is wanted of the result is then
 // turned to lanes.
 template <int kept, class acc, class T>
@@ -103,7 +105,10 @@ __attribute__((noinline)) void half_of_columns(const Analysis<acc>& p, const Row
   for (int c = 0; c < kComponents; ++c) {
     for (int i = 0; i < kBlock; ++i) {
       Vec<acc> x[kBlock];
-      for (int y = 0; y < kBlock; ++y) x[y] = load<acc>(rows.row(c, y) + i * N);
+      for (int y = 0; y < kBlock; ++y) {
+        x[y] = load<acc>(rows.row(c, y) + i * N);
+        prefetch<1>(rows.row(c, y) + (i + kAhead) * N);
+      }
       dct8<acc>(x);
       for (int v = 0; v < kept; ++v) colours[c][v][i] = x[v];
     }
@@ -177,8 +182,11 @@ __attribute__((noinline)) void half_of_columns_smoothed(const Analysis<acc>& p, 
   for (int c = 0; c < kComponents; ++c) {
     for (int i = 0; i < vectors; ++i) {
       Vec<acc> x[kRows];
-      for (int y = -1; y <= kBlock; ++y)
-        x[y + 1] = load<acc>(i < kBlock ? rows.row(c, y) + i * N : beside.at[c][y + 1]);
+      for (int y = -1; y <= kBlock; ++y) {
+        const T* from = i < kBlock ? rows.row(c, y) + i * N : beside.at[c][y + 1];
+        x[y + 1] = load<acc>(from);
+        prefetch<1>(from + kAhead * N);
+      }
       const Vec<acc> above = x[0] - x[1], below = x[kBlock + 1] - x[kBlock];
       across[0][c][i] = above + below;
       across[1][c][i] = above - below;

@@ -36,6 +36,15 @@ using Vec = typename VectorOf<acc, kLanes<acc>>::type;
 
 typedef uint8_t Bytes __attribute__((vector_size(16)));
 
+constexpr int kLine = 64;  // bytes of a cache line
+
+// A tile's 24 rows, or a channel of each, are more streams than the hardware follows. Beyond the end
+// of a tensor is no fault.
+template <int bytes>
+FREQOPS_INLINE void prefetch(const void* from) {
+  for (int i = 0; i < bytes; i += kLine) __builtin_prefetch(static_cast<const char*>(from) + i);
+}
+
 template <class V>
 FREQOPS_INLINE V load_vector(const void* from) {
   V v;

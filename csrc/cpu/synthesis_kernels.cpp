@@ -33,8 +33,7 @@ struct Input {
   FREQOPS_INLINE Vec<acc> operator()(int channel) const {
     const T* from = picture + channel * stride_c;
     if (contiguous) {
-      // As many streams as channels: more than the hardware follows. Beyond the end is no fault.
-      __builtin_prefetch(from + block + 2 * kLanes<acc>);
+      prefetch<1>(from + block + 2 * kLanes<acc>);
       if (count == kLanes<acc>) return load<acc>(from + block);
       return load_some<acc>(from + block, count);
     }
@@ -89,35 +88,44 @@ FREQOPS_INLINE void inverse_columns(const In& in, const Out& out) {
 #pragma GCC unroll 8
     for (int v = 0; v < rows; ++v) x[v] = in(v, i);
     dct8_transposed<acc>(x);
+#pragma GCC unroll 8
     for (int y = 0; y < kBlock; ++y) out(y, i, x[y]);
   }
 }
 
-// Component k's plane. `pairs`: pairs of rows are replaced by their mean.
+// A plane. `pairs`: pairs of rows are replaced by their mean.
+template <bool pairs, int rows, class acc>
+__attribute__((noinline)) void inverse_plane(const HalfWay<acc>& half, acc* out, int64_t pitch) {
+  const auto row = [&](int v, int i) { return half[v][i]; };
+  Vec<acc> above;
+  inverse_columns<rows, acc>(row, [&](int y, int i, Vec<acc> x) {
+    acc* to = out + y * pitch + i * kLanes<acc>;
+    if (!pairs) {
+      store_vector(to, x);
+    } else if (y % 2 == 0) {
+      above = x;
+    } else {
+      const Vec<acc> mean = (above + x) * acc(.5);
+      store_vector(to - pitch, mean);
+      store_vector(to, mean);
+    }
+  });
+}
+
+// Component k's plane.
 template <class acc>
 void inverse_plane(const Synthesis<acc>& p, const HalfWay<acc>& half, int k, acc* out,
                    int64_t pitch) {
-  const bool pairs = p.chroma == Chroma::k420 && k > 0;
   if (p.rows[k] == 0) {
     for (int y = 0; y < kBlock; ++y)
       for (int i = 0; i < kBlock; ++i) store_vector(out + y * pitch + i * kLanes<acc>, Vec<acc>{});
     return;
   }
   with_count(p.rows[k], [&](auto rows) {
-    Vec<acc> above;
-    const auto row = [&](int v, int i) { return half[v][i]; };
-    inverse_columns<rows, acc>(row, [&](int y, int i, Vec<acc> x) {
-      acc* to = out + y * pitch + i * kLanes<acc>;
-      if (!pairs) {
-        store_vector(to, x);
-      } else if (y % 2 == 0) {
-        above = x;
-      } else {
-        const Vec<acc> mean = (above + x) * acc(.5);
-        store_vector(to - pitch, mean);
-        store_vector(to, mean);
-      }
-    });
+    if (p.chroma == Chroma::k420 && k > 0)
+      inverse_plane<true, rows>(half, out, pitch);
+    else
+      inverse_plane<false, rows>(half, out, pitch);
   });
 }
 
