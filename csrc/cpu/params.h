@@ -40,11 +40,11 @@ struct Analysis {
   AnalysisEntry<acc> entries[kChannels];
 };
 
-// The coefficient gains in[channel] * scale.
+// Column `column` of a row of coefficients gains in[channel] * scale.
 template <class acc>
 struct SynthesisEntry {
   acc scale;
-  int channel;
+  int channel, column;
 };
 
 template <class acc>
@@ -59,7 +59,8 @@ struct Synthesis {
   int rows[3];       // of a component: 1 + the largest v that is not zero, 0 for none
   int columns[3];    // 1 + the largest u that is not zero
   acc bias[kChannels];
-  uint8_t first[kChannels + 1];
+  uint8_t
+      first[25];  // entries[first[i]] to entries[first[i + 1] - 1]: row i % 8 of component i / 8
   SynthesisEntry<acc> entries[kChannels];
 };
 

@@ -89,21 +89,23 @@ Synthesis<acc> synthesis(View in, View out, IntHeaderOnlyArrayRef channels, cons
   p.out = out;
   p.stream = is_streamed(out.data, bytes_of(out));
   int order[kChannels];
-  sort_channels<kChannels>(
-      channels, [](int64_t channel) { return static_cast<int>(channel); }, p.first, order);
+  sort_channels<kComponents * kBlock>(
+      channels, [](int64_t channel) { return static_cast<int>(channel) / kBlock; }, p.first, order);
   for (size_t j = 0; j < channels.size(); ++j) p.entries[j] = entry(order[j], channels[order[j]]);
   return p;
 }
 
 // The coefficients that are not zero everywhere.
 template <class acc>
-void set_extent(Synthesis<acc>* p) {
-  for (int k = 0; k < kChannels; ++k) {
-    if (p->first[k] == p->first[k + 1] && p->bias[k] == 0) continue;
-    const int component = k / kCoefficients;
-    p->rows[component] = std::max(p->rows[component], k % kCoefficients / kBlock + 1);
-    p->columns[component] = std::max(p->columns[component], k % kBlock + 1);
-  }
+void set_extent(Synthesis<acc>* p, IntHeaderOnlyArrayRef channels) {
+  const auto count = [&](int channel) {
+    const int component = channel / kCoefficients;
+    p->rows[component] = std::max(p->rows[component], channel % kCoefficients / kBlock + 1);
+    p->columns[component] = std::max(p->columns[component], channel % kBlock + 1);
+  };
+  for (const int64_t channel : channels) count(static_cast<int>(channel));
+  for (int channel = 0; channel < kChannels; ++channel)
+    if (p->bias[channel] != 0) count(channel);
 }
 
 // Below this many pixels a second thread costs more than it gains.
@@ -168,7 +170,7 @@ Synthesis<acc> synthesis_of_images(View coefficients, View out, IntHeaderOnlyArr
                                    const Statistics& statistics, bool linear) {
   auto p = synthesis<acc>(coefficients, out, channels, [&](int i, int64_t channel) {
     const double std = statistics.std.at(i, channel);
-    return SynthesisEntry<acc>{acc(dct_scale(channel) * std), i};
+    return SynthesisEntry<acc>{acc(dct_scale(channel) * std), i, int(channel) % kBlock};
   });
   if (!linear && statistics.mean.data != nullptr) {
     if (statistics.mean.count == kChannels)
@@ -177,7 +179,7 @@ Synthesis<acc> synthesis_of_images(View coefficients, View out, IntHeaderOnlyArr
       for (size_t i = 0; i < channels.size(); ++i)
         p.bias[channels[i]] = acc(dct_scale(channels[i]) * statistics.mean[int64_t(i)]);
   }
-  set_extent(&p);
+  set_extent(&p, channels);
   const double white = out.type == Type::kUint8 ? 1 : 1 / kWhite;
   set_matrix(kYcbcrToRgb, white, false, p.matrix);
   p.shift = linear ? 0 : acc(white * kLevelShift);  // the first column of the matrix is 1, 1, 1
@@ -189,9 +191,9 @@ Synthesis<acc> synthesis_of_gradient(View grad, View out, IntHeaderOnlyArrayRef 
                                      const Statistics& statistics, Chroma chroma) {
   auto p = synthesis<acc>(grad, out, channels, [&](int i, int64_t channel) {
     const double std = statistics.std.at(i, channel);
-    return SynthesisEntry<acc>{acc(dct_scale(channel) / std), i};
+    return SynthesisEntry<acc>{acc(dct_scale(channel) / std), i, int(channel) % kBlock};
   });
-  set_extent(&p);
+  set_extent(&p, channels);
   p.chroma = chroma;
   p.fold = true;
   set_matrix(kRgbToYcbcr, kWhite, true, p.matrix);

@@ -7,22 +7,30 @@
 namespace freqops::cpu {
 namespace {
 
-// The coefficients of a tile in one channel after another: N contiguous elements where the grid is,
-// any strides otherwise.
+// The coefficients of a tile in one channel after another, where the grid is contiguous and the tile
+// whole: N elements of memory.
 template <class acc, class T>
-struct Input {
+struct WholeInput {
+  const T* first;
+  int64_t stride_c;
+
+  FREQOPS_INLINE Vec<acc> operator()(int channel) const {
+    const T* from = first + channel * stride_c;
+    prefetch<1>(from + 2 * kLanes<acc>);
+    return load<acc>(from);
+  }
+};
+
+// The same with any strides.
+template <class acc, class T>
+struct AnyInput {
   const T* picture;
-  int64_t stride_c, block;
-  bool contiguous;
+  int64_t stride_c;
   int count;
   int64_t offset[kLanes<acc>];
 
-  Input(const Synthesis<acc>& p, const Tile& tile)
-      : picture(static_cast<const T*>(p.in.data) + tile.n * p.in.stride_n),
-        stride_c(p.in.stride_c),
-        block(tile.block),
-        contiguous(p.in.stride_w == 1 && p.in.stride_h == p.in.width),
-        count(tile.count) {
+  AnyInput(const Synthesis<acc>& p, const Tile& tile, const T* picture)
+      : picture(picture), stride_c(p.in.stride_c), count(tile.count) {
     int64_t by = tile.by, bx = tile.bx;
     for (int lane = 0; lane < count; ++lane) {
       offset[lane] = by * p.in.stride_h + bx * p.in.stride_w;
@@ -31,36 +39,34 @@ struct Input {
   }
 
   FREQOPS_INLINE Vec<acc> operator()(int channel) const {
-    const T* from = picture + channel * stride_c;
-    if (contiguous) {
-      prefetch<1>(from + block + 2 * kLanes<acc>);
-      if (count == kLanes<acc>) return load<acc>(from + block);
-      return load_some<acc>(from + block, count);
-    }
     T some[kLanes<acc>] = {};
-    for (int lane = 0; lane < count; ++lane) some[lane] = from[offset[lane]];
+    for (int lane = 0; lane < count; ++lane)
+      some[lane] = picture[channel * stride_c + offset[lane]];
     return load<acc>(some);
   }
 };
+
+// f with the input of a tile.
+template <class acc, class T, class F>
+FREQOPS_INLINE void with_input(const Synthesis<acc>& p, const Tile& tile, const F& f) {
+  const T* picture = static_cast<const T*>(p.in.data) + tile.n * p.in.stride_n;
+  if (p.in.stride_w == 1 && p.in.stride_h == p.in.width && tile.count == kLanes<acc>)
+    f(WholeInput<acc, T>{picture + tile.block, p.in.stride_c});
+  else
+    f(AnyInput<acc, T>(p, tile, picture));
+}
 
 // Rows v of a component or colour of a tile, turned to memory's order: [v][i] are pixels i N to
 // i N + N - 1 of the tile, transformed along the rows.
 template <class acc>
 using HalfWay = Vec<acc>[kBlock][kBlock];
 
-// The inverse along row v of a component whose coefficients are zero from column `columns` on.
-// `pairs`: pairs of pixels are replaced by their mean.
-template <bool pairs, int columns, class acc, class In>
-__attribute__((noinline)) void inverse_row(const Synthesis<acc>& p, const In& in, int k, int v,
-                                           Vec<acc> (&out)[kBlock]) {
+// The inverse along a row whose coefficients are zero from column `columns` on. `pairs`: pairs of
+// pixels are replaced by their mean.
+template <bool pairs, int columns, class acc>
+__attribute__((noinline)) void inverse_row(const Vec<acc> (&row)[kBlock], Vec<acc> (&out)[kBlock]) {
   Vec<acc> x[kBlock] = {};
-#pragma GCC unroll 8
-  for (int u = 0; u < columns; ++u) {
-    const int coefficient = k * kCoefficients + v * kBlock + u;
-    x[u] += p.bias[coefficient];
-    for (int i = p.first[coefficient]; i < p.first[coefficient + 1]; ++i)
-      x[u] += in(p.entries[i].channel) * p.entries[i].scale;
-  }
+  for (int u = 0; u < columns; ++u) x[u] = row[u];
   dct8_transposed<acc>(x);
   if (pairs)
     for (int i = 0; i < kBlock; i += 2) x[i] = x[i + 1] = (x[i] + x[i + 1]) * acc(.5);
@@ -71,13 +77,21 @@ __attribute__((noinline)) void inverse_row(const Synthesis<acc>& p, const In& in
 // All rows of a component.
 template <class acc, class In>
 void inverse_rows(const Synthesis<acc>& p, const In& in, int k, HalfWay<acc>& out) {
-  for (int v = 0; v < p.rows[k]; ++v)
+  for (int v = 0; v < p.rows[k]; ++v) {
+    const int line = k * kBlock + v;
+    Vec<acc> row[kBlock];
+    for (int u = 0; u < p.columns[k]; ++u) row[u] = Vec<acc>{} + p.bias[line * kBlock + u];
+    for (int i = p.first[line]; i < p.first[line + 1]; ++i) {
+      const SynthesisEntry<acc>& e = p.entries[i];
+      row[e.column] += in(e.channel) * e.scale;
+    }
     with_count(p.columns[k], [&](auto columns) {
       if (p.chroma == Chroma::k420 && k > 0)
-        inverse_row<true, columns, acc>(p, in, k, v, out[v]);
+        inverse_row<true, columns, acc>(row, out[v]);
       else
-        inverse_row<false, columns, acc>(p, in, k, v, out[v]);
+        inverse_row<false, columns, acc>(row, out[v]);
     });
+  }
 }
 
 // The inverse down the columns of the rows in(v, i), zero from `rows` on: pixels to out(y, i, vector).
@@ -133,12 +147,13 @@ void inverse_plane(const Synthesis<acc>& p, const HalfWay<acc>& half, int k, acc
 template <class acc, class T>
 __attribute__((noinline)) void inverse_planes(const Synthesis<acc>& p, const Tile& tile,
                                               acc* const (&planes)[kComponents], int64_t pitch) {
-  const Input<acc, T> in(p, tile);
-  for (int k = 0; k < kComponents; ++k) {
-    HalfWay<acc> half;
-    inverse_rows(p, in, k, half);
-    inverse_plane(p, half, k, planes[k], pitch);
-  }
+  with_input<acc, T>(p, tile, [&](const auto& in) {
+    for (int k = 0; k < kComponents; ++k) {
+      HalfWay<acc> half;
+      inverse_rows(p, in, k, half);
+      inverse_plane(p, half, k, planes[k], pitch);
+    }
+  });
 }
 
 // f with an element of the coefficients' type.
@@ -166,8 +181,9 @@ void inverse_planes_any(const Synthesis<acc>& p, const Tile& tile,
 template <class acc, class T>
 __attribute__((noinline)) void inverse_rows(const Synthesis<acc>& p, const Tile& tile,
                                             HalfWay<acc> (&half)[kComponents]) {
-  const Input<acc, T> in(p, tile);
-  for (int k = 0; k < kComponents; ++k) inverse_rows(p, in, k, half[k]);
+  with_input<acc, T>(p, tile, [&](const auto& in) {
+    for (int k = 0; k < kComponents; ++k) inverse_rows(p, in, k, half[k]);
+  });
 }
 
 template <int rows, class acc, class T>
