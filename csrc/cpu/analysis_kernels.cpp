@@ -22,9 +22,7 @@ struct Output {
   const Analysis<acc>& p;
   T* first;  // channel 0 of the group's first block
   int count;
-  T* staged;  // [channels][group's blocks]
-
-  static constexpr int kBlocks = kGroup * kLanes<acc>;
+  Vec<acc> (*staged)[kGroup];  // [channels]
 
   FREQOPS_INLINE void operator()(int channel, const Vec<acc> (&x)[kGroup]) const {
     if constexpr (write == Write::kWhole) {
@@ -41,17 +39,34 @@ struct Output {
           store_some<acc>(to, x[g], left);
       }
     } else {
-      for (int g = 0; g < kGroup; ++g)
-        store<acc>(staged + channel * kBlocks + g * kLanes<acc>, x[g]);
+      for (int g = 0; g < kGroup; ++g) staged[channel][g] = x[g];
     }
   }
 
-  void finish() const {
-    if (write != Write::kChannelsLast) return;
-    const int channels = int(p.out.channels);
-    for (int i = 0; i < count; ++i)
-      for (int channel = 0; channel < channels; ++channel)
-        first[int64_t(i) * channels + channel] = staged[channel * kBlocks + i];
+  // From lane = block to lane = channel. The results of a tile are one run of memory.
+  void finish(bool past_caches) const {
+    if constexpr (write == Write::kChannelsLast) {
+      constexpr int N = kLanes<acc>;
+      const int channels = int(p.out.channels);
+      for (int g = 0; g * N < count; ++g) {
+        alignas(kLine) T run[N * kChannels];
+        for (int channel = 0; channel < channels; channel += N) {
+          const int some = int(smaller(channels - channel, N));
+          Vec<acc> x[N] = {};
+          for (int i = 0; i < some; ++i) x[i] = staged[channel + i][g];
+          transpose(x);
+          for (int lane = 0; lane < N; ++lane) {
+            T* to = run + lane * channels + channel;
+            if (some == N)
+              store<acc>(to, x[lane]);
+            else
+              store_some<acc>(to, x[lane], some);
+          }
+        }
+        T* to = first + int64_t(g) * N * channels;
+        copy_run(to, run, smaller(count - g * N, N) * channels * sizeof(T), past_caches);
+      }
+    }
   }
 };
 
@@ -97,14 +112,14 @@ __attribute__((noinline)) void finish(const Analysis<acc>& p, const Planes<acc> 
         write_line<false>(p, begin, end, outputs, out);
     }
   }
-  out.finish();
+  out.finish(p.stream);
 }
 
 template <class T, class acc>
 void run(const Analysis<acc>& p, int64_t begin, int64_t end) {
   constexpr int N = kLanes<acc>, blocks = kGroup * N;
   alignas(64) Planes<acc> half[kGroup] = {};  // what no tile fills is never written
-  alignas(64) T staged[kChannels * blocks];
+  Vec<acc> staged[kChannels][kGroup];
   const int64_t grid = p.grid_h * p.grid_w;
   constexpr bool whole_lines = blocks * sizeof(T) % kLine == 0;
   const bool lines =
@@ -126,7 +141,7 @@ void run(const Analysis<acc>& p, int64_t begin, int64_t end) {
     else
       write(Output<Write::kWhole, T, acc>{p, first, group.count, staged});
   }
-  if (lines) order_stores();
+  if (p.stream) order_stores();
 }
 
 template <class acc>

@@ -192,6 +192,17 @@ FREQOPS_INLINE void store_lines_past_caches(T* to, const Vec<acc> (&x)[count]) {
   }
 }
 
+// Bytes from an aligned buffer, past the caches where they are whole aligned lines.
+FREQOPS_INLINE void copy_run(void* to, const void* from, int64_t bytes, bool past_caches) {
+  if (past_caches && bytes % kLine == 0 && reinterpret_cast<uintptr_t>(to) % kLine == 0) {
+    for (int64_t i = 0; i < bytes; i += kLine)
+      store_line_past_caches(static_cast<char*>(to) + i,
+                             load_vector<Line>(static_cast<const char*>(from) + i));
+  } else {
+    __builtin_memcpy(to, from, bytes);
+  }
+}
+
 // Before another thread reads them: such stores are not ordered with later ones.
 FREQOPS_INLINE void order_stores() {
 #if defined(__AVX2__)

@@ -37,6 +37,20 @@ FREQOPS_INLINE void lanes_to_rows(V (&v)[kBlock]) {
   }
 }
 
+// N vectors of N lanes, as a matrix.
+template <class V, int N>
+FREQOPS_INLINE void transpose(V (&v)[N]) {
+  static_assert(Element<V>::lanes == N, "square");
+  for (int stage = 1; stage < N; stage *= 2) {
+    V t[N];
+    for (int i = 0; i < N / 2; ++i) {
+      t[2 * i] = zip_low(v[i], v[i + N / 2]);
+      t[2 * i + 1] = zip_high(v[i], v[i + N / 2]);
+    }
+    for (int i = 0; i < N; ++i) v[i] = t[i];
+  }
+}
+
 #if defined(__AVX512BW__)
 // bytes_to_lanes for 16 blocks of 8 bytes. Pairs of blocks meet in 16-bit words within a lane, then
 // the words of a column from all lanes.
