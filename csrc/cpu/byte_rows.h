@@ -7,7 +7,7 @@
 namespace freqops::cpu {
 namespace {
 
-#if defined(__AVX2__)
+#if defined(__AVX2__)  // SSE2 alone cannot shuffle bytes
 typedef typename VectorOf<int8_t, kVectorBytes>::type Int8s;
 typedef typename VectorOf<int16_t, kVectorBytes / 2>::type Int16s;
 typedef typename VectorOf<int32_t, kVectorBytes / 4>::type Int32s;
@@ -189,6 +189,31 @@ FREQOPS_INLINE void dct8_pairs(const PairSums& above, const PairSums& below,
 }
 
 #endif
+
+// Rows of interleaved colours, one colour after the other.
+template <class acc, class T>
+void split_rows(const Rows<T>& rows, Staged<acc, T>& staged, Rows<T>* out) {
+  constexpr int width = kBlock * kLanes<acc>;
+  out->interleaved = false;
+  for (int y = -rows.frame; y < kBlock + rows.frame; ++y) {
+    const T* from = rows.row(0, y);
+    for (int c = 0; c < kComponents; ++c) out->set(c, y, staged + (c * kRows + y + 1) * width);
+#if defined(__AVX2__)
+    if constexpr (width % kVectorBytes == 0 && sizeof(T) == 1) {
+      for (int x = 0; x < width; x += kVectorBytes) {
+        Int8s colours[kComponents];
+        split_colours<kAsTheyAre>(from + kComponents * x, colours);
+        for (int c = 0; c < kComponents; ++c)
+          store_vector(staged + (c * kRows + y + 1) * width + x, colours[c]);
+      }
+      continue;
+    }
+#endif
+    for (int c = 0; c < kComponents; ++c)
+      for (int x = 0; x < width; ++x)
+        staged[(c * kRows + y + 1) * width + x] = from[kComponents * x + c];
+  }
+}
 
 }  // namespace
 }  // namespace freqops::cpu

@@ -1,4 +1,5 @@
-// Chroma smoothing of analysis, lane = block.
+// Chroma smoothing of planes of pixels, lane = block: 2x2 means, and where pixels are rounded. What
+// smooths unrounded pixels across blocks is in columns.h.
 #pragma once
 
 #include "load_tile.h"
@@ -19,7 +20,7 @@ void smooth_420(bool jpeg, Vec<acc> (&plane)[kCoefficients]) {
   }
 }
 
-// The planes at pixel (y, x), each lane's counted from its own block, replicated at the picture's
+// The rounded planes at pixel (y, x), each lane's counted from its own block, replicated at the picture's
 // (padded) edges. -1 <= x, y <= 8.
 template <class acc, class T>
 __attribute__((noinline)) void planes_at(const Analysis<acc>& p, const Tile& tile, int y, int x,
@@ -38,14 +39,11 @@ __attribute__((noinline)) void planes_at(const Analysis<acc>& p, const Tile& til
     if (++bx == p.grid_w) bx = 0, ++by;
   }
   const Vec<acc> r = load<acc>(colours[0]), g = load<acc>(colours[1]), b = load<acc>(colours[2]);
-  const Mix<acc> mix(p, p.shift);
-  if (p.jpeg)
-    mix.template apply<true>(r, g, b, out);
-  else
-    mix.template apply<false>(r, g, b, out);
+  Mix<acc>(p, p.shift).template apply<true>(r, g, b, out);
 }
 
-// [1 6 1] / 8 in both directions; the frame of one pixel around each block comes from the picture.
+// [1 6 1] / 8 of rounded pixels in both directions; the frame of one pixel around each block comes
+// from the picture.
 template <class acc, class T>
 __attribute__((noinline)) void smooth_dctnet(const Analysis<acc>& p, const Tile& tile,
                                              Planes<acc>& planes) {
@@ -71,9 +69,8 @@ __attribute__((noinline)) void smooth_dctnet(const Analysis<acc>& p, const Tile&
     for (int y = 0; y < kBlock; ++y) {
       for (int x = 0; x < kBlock; ++x) {
         const Vec<acc>* at = wide[k][y] + x;
-        Vec<acc> mean = (at[0] + at[2] + at[1] * acc(6)) * acc(1. / 64);
-        if (p.jpeg) mean = round_even<acc>(mean);
-        planes[k + 1][y * kBlock + x] = mean;
+        const Vec<acc> mean = (at[0] + at[2] + at[1] * acc(6)) * acc(1. / 64);
+        planes[k + 1][y * kBlock + x] = round_even<acc>(mean);
       }
     }
   }

@@ -4,6 +4,7 @@
 
 #include "byte_rows.h"
 #include "chroma.h"
+#include "columns.h"
 
 namespace freqops::cpu {
 namespace {
@@ -67,6 +68,7 @@ __attribute__((noinline)) void half_of_bytes_420(const Analysis<float>& p,
 }
 #endif
 
+// Bytes where vectors cannot shuffle them, and where sums are double.
 template <int kept, class acc, class T>
 __attribute__((noinline)) void half_of_rows(const Analysis<acc>& p, const Rows<T>& rows,
                                             Planes<acc>& half) {
@@ -79,153 +81,6 @@ __attribute__((noinline)) void half_of_rows(const Analysis<acc>& p, const Rows<T
   }
 }
 
-// Row v of component k from those of the colours [c][v][i], turned to lanes.
-template <int kept, int vectors, class acc>
-FREQOPS_INLINE void mix_line(const Mix<acc>& mix, int k, int v,
-                             const Vec<acc> (&colours)[kComponents][kept][vectors],
-                             Planes<acc>& half) {
-  Vec<acc> x[kBlock];
-  for (int i = 0; i < kBlock; ++i) {
-    x[i] = mix.component(k, colours[0][v][i], colours[1][v][i], colours[2][v][i]);
-    if (k == 0 && v == 0) x[i] += mix.shift;
-  }
-  rows_to_lanes(x);
-  for (int i = 0; i < kBlock; ++i) half[k][v * kBlock + i] = x[i];
-}
-
-constexpr int kAhead = 4;  // vectors from one that is read to one that is asked for
-
-// Down the columns, in rows of pixels as they lie in memory; what is wanted of the result is then
-// turned to lanes.
-template <int kept, class acc, class T>
-__attribute__((noinline)) void half_of_columns(const Analysis<acc>& p, const Rows<T>& rows,
-                                               Planes<acc>& half) {
-  constexpr int N = kLanes<acc>;
-  Vec<acc> colours[kComponents][kept][kBlock];
-  for (int c = 0; c < kComponents; ++c) {
-    for (int i = 0; i < kBlock; ++i) {
-      Vec<acc> x[kBlock];
-      for (int y = 0; y < kBlock; ++y) {
-        x[y] = load<acc>(rows.row(c, y) + i * N);
-        prefetch<1>(rows.row(c, y) + (i + kAhead) * N);
-      }
-      dct8<acc>(x);
-      for (int v = 0; v < kept; ++v) colours[c][v][i] = x[v];
-    }
-  }
-  const Mix<acc> mix(p, kBlock * p.shift);
-  for (int k = 0; k < kComponents; ++k)
-    for (int v = 0; v < p.lines[k]; ++v) mix_line(mix, k, v, colours, half);
-}
-
-// The same with Cb and Cr smoothed by [1 6 1] / 8 down the columns and along the rows. Of a column
-// that is continued by its own ends, -1 by 0 and 8 by 7, smoothing multiplies F_v by
-// (3 + cos(v pi / 8)) / 4; what pixels -1 and 8 are above that, e and f, adds
-// cos^2(v pi / 16) / 4 (e + (-1)^v f), for v = 0 half of it.
-constexpr double kSmoothed[kBlock] = {
-    1,   .98096988312782168738, .92677669529663688110, .84567085809127245109,
-    .75, .65432914190872754891, .57322330470336311890, .51903011687217831262};
-constexpr double kBeyond[kBlock] = {
-    .125, .24048494156391084369, .21338834764831844055, .17283542904563622555,
-    .125, .07716457095436377445, .03661165235168155945, .00951505843608915631};
-
-// Pixels -1 and 8 N of every row of a tile, in lanes 0 and 1, from the blocks beside it; where there
-// are none, any.
-template <class acc, class T>
-struct Beside {
-  T at[kComponents][kRows][kLanes<acc>];
-
-  Beside(const Analysis<acc>& p, const Tile& tile, const Tile& last) : at{} {
-    const View& in = p.in;
-    const int64_t left = tile.bx * kBlock - 1, right = (last.bx + 1) * kBlock;
-    const T* picture = corner<T>(in, tile.n, 0, 0);
-    const T* column[] = {picture + (left < 0 ? 0 : left) * in.stride_w,
-                         picture + smaller(right, in.width - 1) * in.stride_w};
-    const int64_t top[] = {tile.by * kBlock, last.by * kBlock};
-    for (int c = 0; c < kComponents; ++c)
-      for (int y = -1; y <= kBlock; ++y)
-        for (int side = 0; side < 2; ++side)
-          at[c][y + 1][side] =
-              column[side][c * in.stride_c + within(top[side] + y, in) * in.stride_h];
-  }
-};
-
-// a[-1], a[0], ... and a[1], a[2], ...: lanes moved by one, the free one filled with lane 0 or 1 of b.
-template <class V, int... I>
-FREQOPS_INLINE V lanes_before(V a, V b, std::integer_sequence<int, I...>) {
-  return pick(a, b, std::integer_sequence<int, (I == 0 ? int(sizeof...(I)) : I - 1)...>());
-}
-template <class V, int... I>
-FREQOPS_INLINE V lanes_after(V a, V b, std::integer_sequence<int, I...>) {
-  constexpr int n = sizeof...(I);
-  return pick(a, b, std::integer_sequence<int, (I == n - 1 ? n + 1 : I + 1)...>());
-}
-
-template <int kept, class acc, class T>
-__attribute__((noinline)) void half_of_columns_smoothed(const Analysis<acc>& p, const Tile& tile,
-                                                        const Rows<T>& rows, Planes<acc>& half) {
-  constexpr int N = kLanes<acc>, vectors = kBlock + 1;
-  constexpr auto lanes = std::make_integer_sequence<int, N>();
-  typedef decltype(Vec<acc>{} < Vec<acc>{}) Mask;
-  Mask at_left = {}, at_right = {};
-  Tile last = tile;
-  for (int lane = 0; lane < N; ++lane) {
-    at_left[lane] = -(last.bx == 0);
-    at_right[lane] = -(last.bx + 1 == p.grid_w);
-    if (lane + 1 >= tile.count) continue;
-    if (++last.bx == p.grid_w) last.bx = 0, ++last.by;
-  }
-  const Beside<acc, T> beside(p, tile, last);
-
-  // Differences across the upper and the lower edge, as their sum and difference, and the columns.
-  Vec<acc> colours[kComponents][kept][vectors], across[2][kComponents][vectors];
-  for (int c = 0; c < kComponents; ++c) {
-    for (int i = 0; i < vectors; ++i) {
-      Vec<acc> x[kRows];
-      for (int y = -1; y <= kBlock; ++y) {
-        const T* from = i < kBlock ? rows.row(c, y) + i * N : beside.at[c][y + 1];
-        x[y + 1] = load<acc>(from);
-        prefetch<1>(from + kAhead * N);
-      }
-      const Vec<acc> above = x[0] - x[1], below = x[kBlock + 1] - x[kBlock];
-      across[0][c][i] = above + below;
-      across[1][c][i] = above - below;
-      Vec<acc> inner[kBlock];
-      for (int y = 0; y < kBlock; ++y) inner[y] = x[y + 1];
-      dct8<acc>(inner);
-      for (int v = 0; v < kept; ++v) colours[c][v][i] = inner[v];
-    }
-  }
-  const Mix<acc> mix(p, kBlock * p.shift);
-  for (int v = 0; v < p.lines[0]; ++v) mix_line(mix, 0, v, colours, half);
-  for (int k = 1; k < kComponents; ++k) {
-    Vec<acc> beyond[2][vectors];
-    for (int odd = 0; odd < 2; ++odd)
-      for (int i = 0; i < vectors; ++i)
-        beyond[odd][i] = mix.component(k, across[odd][0][i], across[odd][1][i], across[odd][2][i]);
-    for (int v = 0; v < p.lines[k]; ++v) {
-      // In units of 1 / 8, which the rows divide by.
-      const acc smoothed = acc(kSmoothed[v] / 8), added = acc(kBeyond[v] / 8);
-      Vec<acc> x[kBlock], edges;
-      for (int i = 0; i < vectors; ++i) {
-        const Vec<acc> sum =
-            mix.component(k, colours[0][v][i], colours[1][v][i], colours[2][v][i]) * smoothed +
-            beyond[v % 2][i] * added;
-        if (i < kBlock)
-          x[i] = sum;
-        else
-          edges = sum;
-      }
-      rows_to_lanes(x);
-      const Vec<acc> left = at_left ? x[0] : lanes_before(x[kBlock - 1], edges, lanes);
-      const Vec<acc> right = at_right ? x[kBlock - 1] : lanes_after(x[0], edges, lanes);
-      Vec<acc>* line = half[k] + v * kBlock;
-      for (int i = 0; i < kBlock; ++i)
-        line[i] = x[i] * acc(6) + ((i > 0 ? x[i - 1] : left) + (i + 1 < kBlock ? x[i + 1] : right));
-    }
-  }
-}
-
 // Of planes of pixels, where they are rounded or smoothed.
 template <int kept, class acc>
 __attribute__((noinline)) void half_of_plane(const Vec<acc> (&plane)[kCoefficients],
@@ -235,31 +90,6 @@ __attribute__((noinline)) void half_of_plane(const Vec<acc> (&plane)[kCoefficien
     for (int i = 0; i < kBlock; ++i) x[i] = plane[y * kBlock + i];
     dct8<acc>(x);
     for (int u = 0; u < kept; ++u) half[u * kBlock + y] = x[u];
-  }
-}
-
-// Rows of interleaved colours, one colour after the other.
-template <class acc, class T>
-void split_rows(const Rows<T>& rows, Staged<acc, T>& staged, Rows<T>* out) {
-  constexpr int width = kBlock * kLanes<acc>;
-  out->interleaved = false;
-  for (int y = -rows.frame; y < kBlock + rows.frame; ++y) {
-    const T* from = rows.row(0, y);
-    for (int c = 0; c < kComponents; ++c) out->set(c, y, staged + (c * kRows + y + 1) * width);
-#if defined(__AVX2__)
-    if constexpr (width % kVectorBytes == 0 && sizeof(T) == 1) {
-      for (int x = 0; x < width; x += kVectorBytes) {
-        Int8s colours[kComponents];
-        split_colours<kAsTheyAre>(from + kComponents * x, colours);
-        for (int c = 0; c < kComponents; ++c)
-          store_vector(staged + (c * kRows + y + 1) * width + x, colours[c]);
-      }
-      continue;
-    }
-#endif
-    for (int c = 0; c < kComponents; ++c)
-      for (int x = 0; x < width; ++x)
-        staged[(c * kRows + y + 1) * width + x] = from[kComponents * x + c];
   }
 }
 

@@ -9,7 +9,7 @@
 namespace freqops::cpu {
 namespace {
 
-// Vectors of a tile by component: pixels at [y * 8 + x], or half way to coefficients at [u * 8 + y].
+// Vectors of a tile by component: pixels at [y * 8 + x], or half way to coefficients [line * 8 + i].
 template <class acc>
 using Planes = Vec<acc>[kComponents][kCoefficients];
 
