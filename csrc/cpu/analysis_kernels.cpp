@@ -95,8 +95,8 @@ void write_line(const Analysis<acc>& p, int begin, int end, const Vec<acc> (&in)
 }
 
 template <class acc, class Out>
-__attribute__((noinline)) void finish(const Analysis<acc>& p, const Planes<acc> (&half)[kGroup],
-                                      const Out& out) {
+__attribute__((noinline)) void transform_group(const Analysis<acc>& p,
+                                               const Planes<acc> (&half)[kGroup], const Out& out) {
   Vec<acc> outputs[kBlock][kGroup];
   for (int k = 0; k < kComponents; ++k) {
     for (int line = 0; line < p.lines[k]; ++line) {
@@ -122,7 +122,7 @@ void run(const Analysis<acc>& p, int64_t begin, int64_t end) {
   Vec<acc> staged[kChannels][kGroup];
   const int64_t grid = p.grid_h * p.grid_w;
   constexpr bool whole_lines = blocks * sizeof(T) % kLine == 0;
-  const bool lines =
+  const bool past_caches =
       whole_lines && p.stream && !p.channels_last && p.out.stride_c * sizeof(T) % kLine == 0;
   for (int64_t i = begin; i < end; ++i) {
     const Group group = group_at(i, grid, blocks);
@@ -130,12 +130,12 @@ void run(const Analysis<acc>& p, int64_t begin, int64_t end) {
       half_way_any(p, tile_in<acc>(group, g, p.grid_w), half[g]);
     T* first = static_cast<T*>(p.out.data) + group.n * p.out.stride_n +
                group.block * (p.channels_last ? p.out.channels : 1);
-    const auto write = [&](auto out) { finish(p, half, out); };
+    const auto write = [&](auto out) { transform_group(p, half, out); };
     if (p.channels_last)
       write(Output<Write::kChannelsLast, T, acc>{p, first, group.count, staged});
     else if (group.count < blocks)
       write(Output<Write::kSome, T, acc>{p, first, group.count, staged});
-    else if (lines && reinterpret_cast<uintptr_t>(first) % kLine == 0)
+    else if (past_caches && reinterpret_cast<uintptr_t>(first) % kLine == 0)
       write(Output<whole_lines ? Write::kPastCaches : Write::kWhole, T, acc>{p, first, group.count,
                                                                              staged});
     else

@@ -12,7 +12,7 @@ typedef typename VectorOf<int8_t, kVectorBytes>::type Int8s;
 typedef typename VectorOf<int16_t, kVectorBytes / 2>::type Int16s;
 typedef typename VectorOf<int32_t, kVectorBytes / 4>::type Int32s;
 
-#if defined(__AVX512BW__)
+#if defined(__AVX512F__)
 using Register = __m512i;
 #define FREQOPS_MM(name) _mm512_##name
 #else
@@ -70,8 +70,8 @@ FREQOPS_INLINE Mirrored mirrored_row(const uint8_t* row) {
 
 // Lane i of the result: the 16 bytes at 48 i.
 FREQOPS_INLINE Int8s load_every_third(const uint8_t* from) {
-#if defined(__AVX512BW__)
-  // Each lane of another load, for which it lies where it shall.
+#if defined(__AVX512F__)
+  // 16-byte lane i comes from a load that starts 32 i bytes on, so that it lands in place.
   __m512i v = _mm512_maskz_loadu_epi32(0x000f, from);
   v = _mm512_mask_loadu_epi32(v, 0x00f0, from + 32);
   v = _mm512_mask_loadu_epi32(v, 0x0f00, from + 64);
@@ -174,7 +174,8 @@ FREQOPS_INLINE void dct8_pairs(const PairSums& above, const PairSums& below,
   const Int16s even = above.even + below.even, odd = above.odd + below.odd;
   const Int16s sum = alternating<Int16s>(1, 1), difference = alternating<Int16s>(1, -1);
   constexpr double k = detail::kCos4;
-  out[0] = widen(pair_sums(even, sum)) * .5f;  // the mean of two rows; of pairs below
+  // Each sum is of four pixels, that is four means, and the means stand in two columns.
+  out[0] = widen(pair_sums(even, sum)) * .5f;
   if (kept > 2) out[2] = widen(pair_sums(even, difference)) * float(.25 * (1 + 2 * k));
   if (kept > 4) out[4] = Vec<float>{};
   if (kept > 6) out[6] = widen(pair_sums(even, difference)) * float(.25 * (1 - 2 * k));
@@ -189,31 +190,6 @@ FREQOPS_INLINE void dct8_pairs(const PairSums& above, const PairSums& below,
 }
 
 #endif
-
-// Rows of interleaved colours, one colour after the other.
-template <class acc, class T>
-void split_rows(const Rows<T>& rows, Staged<acc, T>& staged, Rows<T>* out) {
-  constexpr int width = kBlock * kLanes<acc>;
-  out->interleaved = false;
-  for (int y = -rows.frame; y < kBlock + rows.frame; ++y) {
-    const T* from = rows.row(0, y);
-    for (int c = 0; c < kComponents; ++c) out->set(c, y, staged + (c * kRows + y + 1) * width);
-#if defined(__AVX2__)
-    if constexpr (width % kVectorBytes == 0 && sizeof(T) == 1) {
-      for (int x = 0; x < width; x += kVectorBytes) {
-        Int8s colours[kComponents];
-        split_colours<kAsTheyAre>(from + kComponents * x, colours);
-        for (int c = 0; c < kComponents; ++c)
-          store_vector(staged + (c * kRows + y + 1) * width + x, colours[c]);
-      }
-      continue;
-    }
-#endif
-    for (int c = 0; c < kComponents; ++c)
-      for (int x = 0; x < width; ++x)
-        staged[(c * kRows + y + 1) * width + x] = from[kComponents * x + c];
-  }
-}
 
 }  // namespace
 }  // namespace freqops::cpu

@@ -47,13 +47,13 @@ __attribute__((noinline)) void half_of_columns(const Analysis<acc>& p, const Row
 // The same with Cb and Cr smoothed by [1 6 1] / 8 down the columns and along the rows. Of a column
 // that is continued by its own ends, -1 by 0 and 8 by 7, smoothing multiplies F_v by
 // (3 + cos(v pi / 8)) / 4; what pixels -1 and 8 are above that, e and f, adds
-// cos^2(v pi / 16) / 4 (e + (-1)^v f), for v = 0 half of it.
-constexpr double kSmoothed[kBlock] = {
-    1,   .98096988312782168738, .92677669529663688110, .84567085809127245109,
-    .75, .65432914190872754891, .57322330470336311890, .51903011687217831262};
-constexpr double kBeyond[kBlock] = {
-    .125, .24048494156391084369, .21338834764831844055, .17283542904563622555,
-    .125, .07716457095436377445, .03661165235168155945, .00951505843608915631};
+// cos^2(v pi / 16) / 4 (e + (-1)^v f), for v = 0 half of it, and cos^2(t / 2) = (1 + cos t) / 2.
+constexpr double cos_eighth(int v) {  // cos(v pi / 8), v < 8
+  constexpr double kCos[] = {1, detail::kCos2, detail::kCos4, detail::kCos6, 0};
+  return v <= 4 ? kCos[v] : -kCos[8 - v];
+}
+constexpr double smoothed(int v) { return (3 + cos_eighth(v)) / 4; }
+constexpr double beyond(int v) { return (1 + cos_eighth(v)) / (v == 0 ? 16 : 8); }
 
 // Pixels -1 and 8 N of every row of a tile, in lanes 0 and 1, from the blocks beside it; where there
 // are none, any.
@@ -125,18 +125,18 @@ __attribute__((noinline)) void half_of_columns_smoothed(const Analysis<acc>& p, 
   const Mix<acc> mix(p, kBlock * p.shift);
   for (int v = 0; v < p.lines[0]; ++v) mix_line(mix, 0, v, colours, half);
   for (int k = 1; k < kComponents; ++k) {
-    Vec<acc> beyond[2][vectors];
+    Vec<acc> edge[2][vectors];
     for (int odd = 0; odd < 2; ++odd)
       for (int i = 0; i < vectors; ++i)
-        beyond[odd][i] = mix.component(k, across[odd][0][i], across[odd][1][i], across[odd][2][i]);
+        edge[odd][i] = mix.component(k, across[odd][0][i], across[odd][1][i], across[odd][2][i]);
     for (int v = 0; v < p.lines[k]; ++v) {
       // In units of 1 / 8, which the rows divide by.
-      const acc smoothed = acc(kSmoothed[v] / 8), added = acc(kBeyond[v] / 8);
+      const acc kept_share = acc(smoothed(v) / 8), added = acc(beyond(v) / 8);
       Vec<acc> x[kBlock], edges;
       for (int i = 0; i < vectors; ++i) {
         const Vec<acc> sum =
-            mix.component(k, colours[0][v][i], colours[1][v][i], colours[2][v][i]) * smoothed +
-            beyond[v % 2][i] * added;
+            mix.component(k, colours[0][v][i], colours[1][v][i], colours[2][v][i]) * kept_share +
+            edge[v % 2][i] * added;
         if (i < kBlock)
           x[i] = sum;
         else

@@ -5,6 +5,7 @@
 #include "byte_rows.h"
 #include "chroma.h"
 #include "columns.h"
+#include "split_rows.h"
 
 namespace freqops::cpu {
 namespace {
@@ -96,34 +97,39 @@ __attribute__((noinline)) void half_of_plane(const Vec<acc> (&plane)[kCoefficien
 template <class acc, class T>
 __attribute__((noinline)) void half_way(const Analysis<acc>& p, const Tile& tile,
                                         Planes<acc>& half) {
-  alignas(64) Staged<acc, T> staged;
+  constexpr bool bytes = std::is_same_v<T, uint8_t>;
+  alignas(64) Staged<acc, T> staged, split;
   Rows<T> rows;
   rows.frame = p.columns_first && p.chroma == Chroma::kDctnet;
   find_rows(p, tile, staged, &rows);
+  if (rows.interleaved && (p.columns_first || !bytes)) split_rows<acc>(split, &rows);
   int most = 1;  // lines of any component
   for (const int lines : p.lines) most = lines > most ? lines : most;
 
-  if (rows.frame) {
-    alignas(64) Staged<acc, T> split;
-    Rows<T> planar = rows;
-    if (rows.interleaved) split_rows<acc>(rows, split, &planar);
-    return with_count(
-        most, [&](auto kept) { half_of_columns_smoothed<kept, acc>(p, tile, planar, half); });
-  }
-  if constexpr (!std::is_same_v<T, uint8_t>)
-    if (p.columns_first)
-      return with_count(most, [&](auto kept) { half_of_columns<kept, acc>(p, rows, half); });
+  if (p.columns_first)
+    return with_count(most, [&](auto kept) {
+      if (bytes || rows.frame) return half_of_columns_smoothed<kept, acc>(p, tile, rows, half);
+      if constexpr (!bytes) half_of_columns<kept, acc>(p, rows, half);
+    });
+  if constexpr (bytes) {
 #if defined(__AVX2__)
-  if constexpr (std::is_same_v<T, uint8_t> && std::is_same_v<acc, float>) {
-    if (!p.jpeg && p.chroma == Chroma::k444)
-      return with_count(most, [&](auto kept) { half_of_bytes<kept>(p, rows, half); });
-    if (!p.jpeg && p.chroma == Chroma::k420)
-      return with_count(most, [&](auto kept) { half_of_bytes_420<kept>(p, rows, half); });
-  }
+    constexpr bool integers = std::is_same_v<acc, float>;
+#else
+    constexpr bool integers = false;
 #endif
-  if constexpr (std::is_same_v<T, uint8_t>)
     if (!p.jpeg && p.chroma == Chroma::k444)
-      return with_count(most, [&](auto kept) { half_of_rows<kept, acc>(p, rows, half); });
+      return with_count(most, [&](auto kept) {
+#if defined(__AVX2__)
+        if constexpr (integers) return half_of_bytes<kept>(p, rows, half);
+#endif
+        if constexpr (!integers) half_of_rows<kept, acc>(p, rows, half);
+      });
+#if defined(__AVX2__)
+    if constexpr (integers)
+      if (!p.jpeg && p.chroma == Chroma::k420)
+        return with_count(most, [&](auto kept) { half_of_bytes_420<kept>(p, rows, half); });
+#endif
+  }
 
   Planes<acc> planes;
   load_planes<acc>(p, rows, planes);

@@ -32,14 +32,16 @@ struct Rows {
 template <class acc, class T>
 using Staged = T[kComponents * kRows * 2 * kBlock * kLanes<acc>];
 
-template <class T>
 FREQOPS_INLINE bool is_interleaved(const View& in) {
-  return std::is_same_v<T, uint8_t> && in.stride_w == kComponents && in.stride_c == 1;
+  return in.stride_w == kComponents && in.stride_c == 1;
 }
 
 template <int count, class T>
 FREQOPS_INLINE void copy_row(T* to, const T* from) {
-  constexpr int step = smaller(count * sizeof(T), kVectorBytes) / sizeof(T);
+  constexpr int bytes = count * int(sizeof(T));
+  // Whole vectors, or 8 bytes at a time: a length in between is a call.
+  constexpr int step = (bytes % kVectorBytes == 0 ? kVectorBytes : 8) / int(sizeof(T));
+  static_assert(count % step == 0, "whole steps");
   for (int i = 0; i < count; i += step) __builtin_memcpy(to + i, from + i, step * sizeof(T));
 }
 
@@ -106,46 +108,57 @@ bool stage_two_runs(const Analysis<acc>& p, const Tile& tile, T* staged, Rows<T>
   return true;
 }
 
+// Elements x of a row of a block, of interleaved or of one colour, with the last pixel again, or zero,
+// from pixel `columns` on.
+template <class T>
+FREQOPS_INLINE void copy_cut_row(T* to, const T* row, int period, int64_t stride_w, int columns,
+                                 bool zero) {
+  const int colours = period / kBlock;
+  for (int x = 0; x < kBlock; ++x)
+    for (int c = 0; c < colours; ++c)
+      to[x * colours + c] =
+          zero && x >= columns ? T{} : row[(x < columns ? x : columns - 1) * stride_w + c];
+}
+
 // Any tile: edges replicated or zero, lanes beyond count zero.
 template <class acc, class T>
 __attribute__((noinline)) void stage_blocks(const Analysis<acc>& p, const Tile& tile, T* staged,
                                             Rows<T>* out) {
-  constexpr int width = kBlock * kLanes<acc>;
   const View& in = p.in;
+  const bool interleaved = out->interleaved, zero = p.edge == Edge::kZero;
+  const int period = interleaved ? kComponents * kBlock : kBlock, width = period * kLanes<acc>;
   const int first = -out->frame, last = kBlock + out->frame;
-  out->interleaved = false;
-  for (int c = 0; c < kComponents; ++c)
-    for (int y = first; y < last; ++y) out->set(c, y, staged + (c * kRows + y + 1) * width);
   int64_t by = tile.by, bx = tile.bx;
   for (int lane = 0; lane < kLanes<acc>; ++lane) {
-    const int columns = int(smaller(in.width - bx * kBlock, kBlock));
     const int64_t rows = in.height - by * kBlock;
-    const bool whole = columns == kBlock && rows >= last && in.stride_w == 1;
-    for (int c = 0; c < kComponents; ++c) {
+    const int columns = lane < tile.count ? int(smaller(in.width - bx * kBlock, kBlock)) : 0;
+    const bool whole = columns == kBlock && (!zero || rows >= last);
+    for (int c = 0; c < (interleaved ? 1 : kComponents); ++c) {
       const T* from = corner<T>(in, tile.n, 0, bx) + c * in.stride_c;
-      T* to = staged + (c * kRows + first + 1) * width + lane * kBlock;
+      T* to = staged + (c * kRows + first + 1) * width + lane * period;
       for (int y = first; y < last; ++y, to += width) {
         const T* row = from + within(by * kBlock + y, in) * in.stride_h;
-        if (whole && lane < tile.count) {
+        if (whole && interleaved)
+          copy_row<kComponents * kBlock>(to, row);
+        else if (whole && in.stride_w == 1)
           copy_row<kBlock>(to, row);
-          continue;
-        }
-        for (int x = 0; x < kBlock; ++x) {
-          const bool zero = p.edge == Edge::kZero && (y >= rows || x >= columns);
-          to[x] =
-              zero || lane >= tile.count ? T{} : row[(x < columns ? x : columns - 1) * in.stride_w];
-        }
+        else if (columns == 0 || (zero && y >= rows))
+          for (int x = 0; x < period; ++x) to[x] = T{};
+        else
+          copy_cut_row(to, row, period, in.stride_w, columns, zero);
       }
     }
     if (++bx == p.grid_w) bx = 0, ++by;
   }
+  for (int c = 0; c < (interleaved ? 1 : kComponents); ++c)
+    for (int y = first; y < last; ++y) out->set(c, y, staged + (c * kRows + y + 1) * width);
 }
 
 // The rows of a tile, staged where they cannot be read in place. out->frame is set.
 template <class acc, class T>
 FREQOPS_INLINE void find_rows(const Analysis<acc>& p, const Tile& tile, Staged<acc, T>& staged,
                               Rows<T>* out) {
-  out->interleaved = is_interleaved<T>(p.in);
+  out->interleaved = is_interleaved(p.in);
   const bool runs = out->interleaved || p.in.stride_w == 1;
   if (runs && is_plain(p, tile)) return rows_in_place(p, tile, out);
   if (runs && stage_two_runs(p, tile, staged, out)) return;

@@ -13,7 +13,7 @@ template <class acc>
 struct AnalysisEntry {
   acc scale, offset, dct_scale;
   int channel;
-  int at;  // of the second transform's outputs
+  int at;  // which output of the second transform
 };
 
 // The two-dimensional DCT is two of one dimension. Pixels of floating point are first transformed
@@ -26,17 +26,17 @@ struct Analysis {
   int64_t grid_h, grid_w;
   Edge edge;
   Chroma chroma;
-  bool jpeg;           // rounding of planes and coefficients
-  bool columns_first;  // lines are rows v; otherwise columns u
-  bool channels_last;  // of out
-  bool stream;         // out is written past the caches
-  acc white;           // factor of the pixels before the matrix, used where jpeg
-  acc matrix[3][3];    // planes from colours
-  acc shift;           // added to the first plane
-  int lines[3];        // of a component: 1 + the largest that is chosen, 0 for none
-  int outputs[3][8];   // of a line: 1 + the largest that is chosen, 0 for none
-  uint8_t
-      first[25];  // entries[first[i]] to entries[first[i + 1] - 1]: line i % 8 of component i / 8
+  bool jpeg;                         // rounding of planes and coefficients
+  bool columns_first;                // lines are rows v; otherwise columns u
+  bool channels_last;                // of out
+  bool stream;                       // out is written past the caches
+  acc white;                         // factor of the pixels before the matrix, used where jpeg
+  acc matrix[3][3];                  // planes from colours
+  acc shift;                         // added to the first plane
+  int lines[kComponents];            // 1 + the largest that is chosen, 0 for none
+  int outputs[kComponents][kBlock];  // of a line: 1 + the largest that is chosen, 0 for none
+  // entries[first[i]] to entries[first[i + 1] - 1] are those of line i % 8 of component i / 8
+  uint8_t first[kComponents * kBlock + 1];
   AnalysisEntry<acc> entries[kChannels];
 };
 
@@ -53,14 +53,14 @@ struct Synthesis {
   View out;  // pictures [n, 3, height, width], contiguous
   Chroma chroma;
   bool fold;    // pixels beyond the right and bottom edge are added to the last ones, not dropped
-  bool stream;  // out is written past the caches
-  acc matrix[3][3];  // colours from planes
-  acc shift;         // added to each colour
-  int rows[3];       // of a component: 1 + the largest v that is not zero, 0 for none
-  int columns[3];    // 1 + the largest u that is not zero
+  bool stream;  // out is written past the caches, where a vector fills a line of them
+  acc matrix[3][3];          // colours from planes
+  acc shift;                 // added to each colour
+  int rows[kComponents];     // 1 + the largest v that is not zero, 0 for none
+  int columns[kComponents];  // 1 + the largest u that is not zero
   acc bias[kChannels];
-  uint8_t
-      first[25];  // entries[first[i]] to entries[first[i + 1] - 1]: row i % 8 of component i / 8
+  // entries[first[i]] to entries[first[i + 1] - 1] are those of row i % 8 of component i / 8
+  uint8_t first[kComponents * kBlock + 1];
   SynthesisEntry<acc> entries[kChannels];
 };
 

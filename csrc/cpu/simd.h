@@ -15,6 +15,9 @@ namespace {
 #define FREQOPS_INLINE inline __attribute__((always_inline))
 
 #if defined(__AVX512F__)
+#if !defined(__AVX512BW__) || !defined(__AVX512DQ__) || !defined(__AVX512VL__)
+#error "AVX-512 kernels need BW, DQ and VL"
+#endif
 constexpr int kVectorBytes = 64;
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32;
@@ -38,8 +41,8 @@ typedef uint8_t Bytes __attribute__((vector_size(16)));
 
 constexpr int kLine = 64;  // bytes of a cache line
 
-// A tile's 24 rows, or a channel of each, are more streams than the hardware follows. Beyond the end
-// of a tensor is no fault.
+// The 24 rows of a tile of pixels, and as many channels as there are, are more streams than the
+// hardware follows. Beyond the end of a tensor is no fault.
 template <int bytes>
 FREQOPS_INLINE void prefetch(const void* from) {
   for (int i = 0; i < bytes; i += kLine) __builtin_prefetch(static_cast<const char*>(from) + i);
@@ -70,8 +73,10 @@ FREQOPS_INLINE V pick(V a, V b, std::integer_sequence<int, I...>) {
   return __builtin_shufflevector(a, b, I...);
 #else
   using scalar = typename Element<V>::type;
-  using index = std::conditional_t<sizeof(scalar) == 8, int64_t,
-                                   std::conditional_t<sizeof(scalar) == 4, int32_t, int8_t>>;
+  using index = std::conditional_t<
+      sizeof(scalar) == 8, int64_t,
+      std::conditional_t<sizeof(scalar) == 4, int32_t,
+                         std::conditional_t<sizeof(scalar) == 2, int16_t, int8_t>>>;
   typedef index Index __attribute__((vector_size(sizeof(V))));
   return __builtin_shuffle(a, b, Index{I...});
 #endif

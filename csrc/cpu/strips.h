@@ -1,4 +1,5 @@
-// Three neighbouring block rows of planes, for the smoothing of chroma across blocks.
+// Three neighbouring block rows of planes, for the smoothing of chroma across blocks: 89 rows, in
+// float32 356 bytes for each pixel of the picture's width.
 #pragma once
 
 #include <cstdlib>
@@ -27,7 +28,7 @@ class Strips {
       : pitch((grid_w + kLanes<acc> - 1) / kLanes<acc> * kLanes<acc> * kBlock + kLanes<acc>),
         width_(grid_w * kBlock),
         planes_(allocate(kSlots * kComponents * kBlock * pitch)),
-        smoothed_(allocate(kComponents * kBlock * pitch)),
+        smoothed_(allocate((kComponents - 1) * kBlock * pitch)),
         row_(allocate(pitch + 2)) {}
   ~Strips() {
     std::free(planes_);
@@ -49,7 +50,7 @@ class Strips {
     return planes_ + ((strip % kSlots) * kComponents + component) * kBlock * pitch + bx * kBlock;
   }
   acc* smoothed(int component, int64_t bx) const {
-    return smoothed_ + component * kBlock * pitch + bx * kBlock;
+    return smoothed_ + (component - 1) * kBlock * pitch + bx * kBlock;
   }
 
   // [1 6 1] / 8 in both directions of Cb and Cr of `strip`; at the picture's edges above == strip

@@ -209,7 +209,7 @@ __attribute__((noinline)) void store_colours(const Synthesis<acc>& p, const Tile
 // Where chroma is as it is: colours are mixed half way, since most rows are often zero.
 template <class acc>
 void run_colours(const Synthesis<acc>& p, int64_t begin, int64_t end) {
-  HalfWay<acc> half[kComponents] = {};  // rows that are zero stay it
+  HalfWay<acc> half[kComponents] = {};  // rows that are zero stay zero
   int most = 1;
   for (const int rows : p.rows) most = rows > most ? rows : most;
   for (int64_t item = begin; item < end; ++item) {

@@ -51,7 +51,7 @@ FREQOPS_INLINE void transpose(V (&v)[N]) {
   }
 }
 
-#if defined(__AVX512BW__)
+#if defined(__AVX512F__)
 // bytes_to_lanes for 16 blocks of 8 bytes. Pairs of blocks meet in 16-bit words within a lane, then
 // the words of a column from all lanes.
 FREQOPS_INLINE void bytes_to_lanes_8(const uint8_t* in, uint8_t* out) {
@@ -98,7 +98,7 @@ FREQOPS_INLINE void bytes_to_lanes_24(const uint8_t* in, uint8_t* out) {
 template <int period, int N>
 FREQOPS_INLINE void bytes_to_lanes(const uint8_t* in, uint8_t* out) {
   constexpr int count = period * N / 16;
-#if defined(__AVX512BW__)
+#if defined(__AVX512F__)
   if constexpr (N == 16 && period == kBlock) return bytes_to_lanes_8(in, out);
   if constexpr (N == 16 && period == 3 * kBlock) return bytes_to_lanes_24(in, out);
 #endif

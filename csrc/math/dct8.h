@@ -32,15 +32,13 @@ constexpr double kCos4 = 0.70710678118654752440;  // cos(4 pi / 16)
 constexpr double kCos6 = 0.38268343236508977173;  // cos(6 pi / 16)
 constexpr double kDiff = 0.54119610014619698440;  // cos(2 pi / 16) - cos(6 pi / 16)
 constexpr double kSum = 1.30656296487637652786;   // cos(2 pi / 16) + cos(6 pi / 16)
-// F_u = sum_i kOdd[u / 2][i] (x_i - x_(7-i)) for odd u: 2 cos(u pi / 16) cos((2i + 1) u pi / 16)
-constexpr double kOdd[kBlock / 2][kBlock / 2] = {{1.92387953251128673848, 1.63098631369783420020,
-                                                  1.08979021355163729901, 0.38268343236508977173},
-                                                 {1.38268343236508977173, -0.32442334882145762442,
-                                                  -1.63098631369783420020, -0.92387953251128673848},
-                                                 {0.61731656763491022827, -1.08979021355163729901,
-                                                  0.21677275132473927677, 0.92387953251128673848},
-                                                 {0.07612046748871326152, -0.21677275132473927677,
-                                                  0.32442334882145762442, -0.38268343236508977173}};
+constexpr double kCos2 = kDiff + kCos6;           // cos(2 pi / 16)
+// F_u = sum_i kOdd[u / 2][i] (x_i - x_(7-i)) for odd u: 2 cos(u pi / 16) cos((2i + 1) u pi / 16), which
+// is cos(2i u pi / 16) + cos((2i + 2) u pi / 16)
+constexpr double kOdd[kBlock / 2][kBlock / 2] = {{1 + kCos2, kCos2 + kCos4, kCos4 + kCos6, kCos6},
+                                                 {1 + kCos6, kCos6 - kCos4, -kCos4 - kCos2, -kCos2},
+                                                 {1 - kCos6, -kCos6 - kCos4, kCos2 - kCos4, kCos2},
+                                                 {1 - kCos2, kCos4 - kCos2, kCos4 - kCos6, -kCos6}};
 }  // namespace detail
 
 // x := F x. Outputs that the caller does not use cost nothing: the compiler drops their sums.
