@@ -7,7 +7,8 @@ crop 224), all else by the paper's (512, crop 448). Then come: nothing (uint8); 
 normalisation by torchvision (float32); or the transform to 24 normalised channels, by freqops, by
 one convolution into which all of it is folded, or as the paper's authors do it: the crop is encoded
 as JPEG at quality 100, once as it is for Y and once enlarged twofold for Cb and Cr, and the
-coefficients are read back. The packages that do it are named; all encoders are libjpeg-turbo.
+coefficients are read back. The packages that do it are named; all encoders are libjpeg-turbo, and
+jpegio reads files alone, so that each of its readings includes writing one.
 
 "pictures/s and core": one process runs all pipelines in turns, a picture each, with one thread, as
 the workers of a DataLoader have. The median processor time of a picture counts, its copy into a
@@ -58,6 +59,16 @@ from loaders import (
 pytestmark = pytest.mark.filterwarnings("default")
 
 TITLE = "From JPEG files to what a network reads"
+PACKAGES = (
+    "torchvision",
+    "pillow",
+    "PyTurboJPEG",
+    "simplejpeg",
+    "jpeg2dct",
+    "jpeg2dct-numpy",
+    "pyjpegio",
+    "opencv-python-headless",
+)
 HEAD = """\
 | decoded by | to | bytes | transform ms | of the whole | pictures/s and core \
 | **times as long as freqops** | transform alone | DataLoader, 1 worker, pictures/s | 2 workers \

@@ -1,7 +1,8 @@
 """Collects rows and prints the tables of each operator below pytest-benchmark's own.
 
-A benchmark records rows of a `tables.Table`, or appends lines of Markdown to `rows` below the HEAD
-of its module. TITLE is the heading of all, PACKAGES what is named beside torch's version.
+A benchmark records rows of a `tables.Table`, or appends lines of Markdown to `rows_on(device)`
+below the HEAD of its module. TITLE is the heading of all, PACKAGES what is named beside
+torch's version.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RESULTS] = {}
+    # After Ctrl-C its warning of an unused fixture would be an error, and nothing be written.
+    config.addinivalue_line(
+        "filterwarnings", "ignore::pytest_benchmark.logger.PytestBenchmarkWarning"
+    )
     set_malloc(keeps=config.getoption("--memory") == "kept")
 
 
@@ -69,16 +74,14 @@ def rows_on(results_on: Callable[[str], Results]) -> Callable[[str], list[str]]:
     return lambda device: results_on(device).lines
 
 
-@pytest.fixture
-def rows(rows_on: Callable[[str], list[str]]) -> list[str]:
-    """Lines below the module's HEAD for the CPU."""
-    return rows_on("cpu")
-
-
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     folder: Path | None = config.getoption("--tables")
+    terminalreporter.write_line(
+        "\nIn the tables below all candidates take turns, and caches hold what the one before left. "
+        "\npytest-benchmark's own table repeats our call alone, which is faster."
+    )
     for (operator, device), results in config.stash[RESULTS].items():
         bench = __import__(f"bench_{operator}")
         facts = machine(
@@ -95,6 +98,9 @@ def pytest_terminal_summary(
         title = getattr(bench, "TITLE", f"{operator} against its rivals")
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{operator}_{device}.md"
+        if path.exists() and config.getoption("keyword"):
+            terminalreporter.write_line(f"not written, because -k left benchmarks out: {path}")
+            continue
         path.write_text(f"# {title}\n\n{bench.__doc__}\n{text}\n", encoding="utf-8")
         written = [path]
         if results.tables:

@@ -5,8 +5,7 @@ From RGB to the normalised coefficient the transform is one affine map of the nu
 Both take the selection of channels for free. The third way separates rows and columns. All are
 differentiable, and all take every chroma mode:
 
-    4:2:0    a mean of 2x2 pixels never leaves the block: the same map with other weights. (Halved
-             planes and a convolution of 4x4 for Cb and Cr take 1.1 to 2 times as long.)
+    4:2:0    a mean of 2x2 pixels never leaves the block: the same map with other weights
     dctnet   [1 6 1] / 8 reaches one pixel beyond: 10x10 pixels at stride 8 of replicated pictures
 
 Heights and widths are multiples of 8.
@@ -217,8 +216,8 @@ def rivals(transform: Transform) -> dict[str, Rival]:
 def compiled(eager: dict[str, Rival]) -> dict[str, Rival]:
     """The same, each compiled for the shapes that it meets.
 
-    The products of einsum are small and many: max-autotune makes it faster by up to a third, and
-    takes ten seconds and more a shape. It does nothing for the others.
+    The products of einsum are small and many: it is also compiled with max-autotune, which tries
+    other kernels for them and takes ten seconds and more a shape.
     """
     torch.compiler.reset()  # Dynamo counts compilations a function, over all transforms and shapes
     fast = {f"{name}, compiled": torch.compile(f, dynamic=False) for name, f in eager.items()}

@@ -139,9 +139,11 @@ def drawn_from(results: Path) -> list[Path]:
 
     The repository's results give docs/speed.png, others a picture beside them.
     """
+    if not set(PANELS) <= set(json.loads(results.read_text())["tables"]):
+        return []
     try:
         figure = draw(results)
-    except (KeyError, ModuleNotFoundError):
+    except ModuleNotFoundError:  # matplotlib
         return []
     path = PICTURE if results.parent.resolve() == RESULTS else results.with_suffix(".png")
     figure.savefig(path, dpi=DPI)
@@ -154,7 +156,12 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="?", default=RESULTS / "block_dct_cpu.json")
     parser.add_argument("-o", "--output", type=Path, default=PICTURE)
     given = parser.parse_args()
-    draw(given.results).savefig(given.output, dpi=DPI)
+    try:
+        draw(given.results).savefig(given.output, dpi=DPI)
+    except FileNotFoundError:
+        parser.error(f"{given.results} is missing: make bench PYTEST='--tables benchmarks/results'")
+    except KeyError as missing:
+        parser.error(f"{given.results} has no {missing}; needed are the tables {list(PANELS)}")
 
 
 if __name__ == "__main__":

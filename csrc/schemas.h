@@ -5,7 +5,8 @@
 // uint8 in [0, 255] or floating point in [0, 1]; coefficients are [N, C, ceil(H/8), ceil(W/8)].
 //
 //   block_dct            out = ((D S ycbcr(images))[c] - mean) / std
-//       mean, std        [C], or [192] read by channel number; float32 or float64, on images' device
+//       mean, std        [C], or [192] read by channel number; float32 or float64, on images' device.
+//                        Finite and std > 0, which the CPU checks
 //       chroma           "4:4:4", "4:2:0", "dctnet";   rounding "none", "jpeg"
 //       dtype            of the result: "float32", "float64", "float16", "bfloat16". A name, because
 //                        AOTInductor of torch 2.10 and 2.11 hands an operator other numbers for a

@@ -113,10 +113,10 @@ def check_statistic(
 
 
 def check_values(function: str, mean: Tensor | None, std: Tensor | None) -> None:
-    """After an operator failed: whether the values of mean or std are why.
+    """Called where an operator failed: a ValueError, where the values of mean or std are why.
 
-    The operator reads them all the same; two reductions before each call would take as long as the
-    transform of a small picture.
+    The operator reads them all the same, and under compilers and transforms its RuntimeError
+    stands. Two reductions before each call would take as long as the transform of a small picture.
     """
     for argument, values in (("mean", mean), ("std", std)):
         if values is not None and not torch.compiler.is_compiling() and _readable(values):
@@ -269,9 +269,9 @@ def _check_values(function: str, argument: str, values: Tensor) -> None:
         if not (low > 0 and high < math.inf):  # false for NaN, which aminmax passes on
             raise ValueError(
                 f"{function}: std must be finite and greater than 0, got {low} to {high}"
-            )
+            ) from None
     elif not (low > -math.inf and high < math.inf):
-        raise ValueError(f"{function}: mean must be finite, got {low} to {high}")
+        raise ValueError(f"{function}: mean must be finite, got {low} to {high}") from None
 
 
 def describe(value: object) -> str:

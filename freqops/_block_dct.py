@@ -76,14 +76,17 @@ def block_dct(
 
     Args:
         images: (N, 3, H, W) or (3, H, W), RGB. uint8 in [0, 255], or floating point in [0, 1]. Any
-            strides: channels_last costs no copy. H and W are any sizes of at least 1; the right and
-            bottom edges are replicated to a multiple of 8 first, as JPEG encoders do.
+            strides: channels_last and crops cost no copy; where neither pixels nor colours are
+            neighbours in memory, `.contiguous()` first is faster on the CPU. H and W are any sizes
+            of at least 1; the right and bottom edges are replicated to a multiple of 8 first, as
+            JPEG encoders do.
         channels: ChannelSelection (cheapest: checked once), or list or tuple of integers in
             [0, 192), in any order, duplicates included; None means all 192. Channel number:
             component * 64 + v * 8 + u, components Y, Cb, Cr; v vertical, u horizontal frequency. An
             integer tensor or array is read in eager mode only.
         mean, std: (C,), one for each chosen channel, or (192,), read by channel number. None means
-            0 and 1. std > 0. Values are checked for CPU tensors in eager mode.
+            0 and 1. std > 0, all finite. On the CPU values are checked: ValueError in eager mode,
+            RuntimeError from the operator under compilers and transforms.
         chroma: "4:4:4", Cb and Cr at full resolution; "4:2:0", averaged over 2x2 pixels and
             replicated; "dctnet", smoothed by [1 6 1]/8 in both directions.
         rounding: "none"; or "jpeg", planes rounded to integers before the DCT and coefficients

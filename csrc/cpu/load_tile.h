@@ -142,6 +142,8 @@ __attribute__((noinline)) void stage_blocks(const Analysis<acc>& p, const Tile& 
           copy_row<kComponents * kBlock>(to, row);
         else if (whole && in.stride_w == 1)
           copy_row<kBlock>(to, row);
+        else if (whole)
+          for (int x = 0; x < kBlock; ++x) to[x] = row[x * in.stride_w];
         else if (columns == 0 || (zero && y >= rows))
           for (int x = 0; x < period; ++x) to[x] = T{};
         else
