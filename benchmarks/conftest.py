@@ -79,7 +79,7 @@ def pytest_terminal_summary(
 ) -> None:
     folder: Path | None = config.getoption("--tables")
     terminalreporter.write_line(
-        "\nIn the tables below all candidates take turns, and caches hold what the one before left. "
+        "\nIn the tables below all candidates take turns, and caches hold what the last one left. "
         "\npytest-benchmark's own table repeats our call alone, which is faster."
     )
     for (operator, device), results in config.stash[RESULTS].items():

@@ -64,6 +64,14 @@ def _padded_rows(x: Tensor) -> Tensor:
     return larger[..., 3:-2]
 
 
+def _cropped_channels_last(x: Tensor) -> Tensor:
+    """A part of a larger picture that has its colours beside each other, as decoders give it."""
+    n, colours, height, width = x.shape
+    larger = x.new_zeros(n, height + 2, width + 5, colours).permute(0, 3, 1, 2)
+    larger[..., 1:-1, 3:-2] = x
+    return larger[..., 1:-1, 3:-2]
+
+
 def _misaligned(x: Tensor) -> Tensor:
     """One element behind the start of its memory."""
     flat = x.new_zeros(x.numel() + 1)
@@ -76,6 +84,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
     "sliced": _sliced,
     "padded_rows": _padded_rows,
+    "cropped_channels_last": _cropped_channels_last,
     "misaligned": _misaligned,
     "transposed": lambda x: x.mT.contiguous().mT,
     "expanded": lambda x: x[:1, :1, :1].expand(x.shape),

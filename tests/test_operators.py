@@ -135,7 +135,7 @@ def test_forward_statistics(backend: Backend, count: int, dtype: torch.dtype) ->
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
-@pytest.mark.parametrize("count", [1, 5, 64, 100])
+@pytest.mark.parametrize("count", [1, 5, 16, 33, 64, 100, CHANNELS])
 def test_forward_channels_last(backend: Backend, count: int, dtype: torch.dtype) -> None:
     images = pictures((2, 3, 24, 56))
     check_forward(backend, images, selection(count), dtype=dtype, channels_last=True)
@@ -144,8 +144,8 @@ def test_forward_channels_last(backend: Backend, count: int, dtype: torch.dtype)
 @pytest.mark.parametrize("stored", [torch.uint8, torch.float32], ids=str)
 def test_forward_linear(backend: Backend, stored: torch.dtype) -> None:
     """No level shift, no mean; rounding is ignored."""
-    images, channels = pictures((1, 3, 16, 30), stored), selection(50)
-    check_forward(backend, images, channels, *statistics(50), "dctnet", linear=True)
+    images, channels = pictures((1, 3, 16, 30), stored), [0, *selection(50)]
+    check_forward(backend, images, channels, *statistics(51), "dctnet", linear=True)
     rounded, plain = (
         backend.ops.block_dct(
             on(backend, images), channels, None, None, "4:2:0", mode, torch.float32, False, True

@@ -18,8 +18,9 @@ FREQOPS_INLINE V every_third(V a, V b, V d, std::integer_sequence<int, I...>) {
 template <class V>
 FREQOPS_INLINE void split_vectors(const void* from, V (&out)[kComponents]) {
   constexpr auto lanes = std::make_integer_sequence<int, Element<V>::lanes>();
-  const V* at = static_cast<const V*>(from);
-  const V a = load_vector<V>(at), b = load_vector<V>(at + 1), d = load_vector<V>(at + 2);
+  const char* at = static_cast<const char*>(from);
+  const V a = load_vector<V>(at), b = load_vector<V>(at + sizeof(V)),
+          d = load_vector<V>(at + 2 * sizeof(V));
   out[0] = every_third<0>(a, b, d, lanes);
   out[1] = every_third<1>(a, b, d, lanes);
   out[2] = every_third<2>(a, b, d, lanes);
