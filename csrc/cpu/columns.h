@@ -30,10 +30,11 @@ __attribute__((noinline)) void half_of_columns(const Analysis<acc>& p, const Row
   Vec<acc> colours[kComponents][kept][kBlock];
   for (int c = 0; c < kComponents; ++c) {
     for (int i = 0; i < kBlock; ++i) {
+      const int64_t at = i * N + (i < rows.seam.at ? 0 : rows.seam.jump);
       Vec<acc> x[kBlock];
       for (int y = 0; y < kBlock; ++y) {
-        x[y] = load<acc>(rows.row(c, y) + i * N);
-        prefetch<1>(rows.row(c, y) + (i + kAhead) * N);
+        x[y] = load<acc>(rows.row(c, y) + at);
+        prefetch<1>(rows.row(c, y) + at + kAhead * N);
       }
       dct8<acc>(x);
       for (int v = 0; v < kept; ++v) colours[c][v][i] = x[v];

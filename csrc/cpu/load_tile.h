@@ -23,6 +23,7 @@ struct Rows {
   const T* rows[kComponents][kRows];
   bool interleaved;
   int frame;  // 1 with rows -1 and 8, else 0
+  Seam seam;  // of rows of pixels where they are
 
   FREQOPS_INLINE const T* row(int c, int y) const { return rows[c][y + 1]; }
   FREQOPS_INLINE void set(int c, int y, const T* at) { rows[c][y + 1] = at; }
@@ -161,8 +162,17 @@ template <class acc, class T>
 FREQOPS_INLINE void find_rows(const Analysis<acc>& p, const Tile& tile, Staged<acc, T>& staged,
                               Rows<T>* out) {
   out->interleaved = is_interleaved(p.in);
+  out->seam = {true, kBlock, 1, 0};
   const bool runs = out->interleaved || p.in.stride_w == 1;
   if (runs && is_plain(p, tile)) return rows_in_place(p, tile, out);
+  if (p.columns_first && p.chroma == Chroma::k444 && p.in.stride_w == 1) {
+    const Seam seam = seam_of<acc>(tile, p.grid_w, p.in.stride_h);
+    const bool whole = p.in.width == p.grid_w * kBlock && (tile.by + 2) * kBlock <= p.in.height;
+    if (tile.count == kLanes<acc> && whole && seam.between_vectors) {
+      out->seam = seam;
+      return rows_in_place(p, tile, out);
+    }
+  }
   if (runs && stage_two_runs(p, tile, staged, out)) return;
   stage_blocks(p, tile, staged, out);
 }

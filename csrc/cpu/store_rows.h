@@ -81,10 +81,11 @@ template <class acc, class T, class F>
 FREQOPS_INLINE void store_tile(const Synthesis<acc>& p, const Tile& tile, const F& f) {
   constexpr int N = kLanes<acc>;
   const View& out = p.out;
-  const int64_t end = tile.bx + N;
-  const bool plain = tile.count == N && end <= p.in.width && end * kBlock <= out.width &&
-                     (tile.by + 1) * kBlock <= out.height;
-  if (!plain) {
+  const Seam seam = seam_of<acc>(tile, p.in.width, out.stride_h);
+  const int64_t end = smaller(tile.bx + N, p.in.width);
+  const bool whole = end * kBlock <= out.width && (seam.rows == 1 || end * kBlock == out.width);
+  if (tile.count < N || !whole || !seam.between_vectors ||
+      (tile.by + seam.rows) * kBlock > out.height) {
     ColourRows<acc> colours;
     f([&](int c, int y, int i, Vec<acc> x) { store_vector(colours[c][y] + i * N, x); });
     return store_clipped<acc, T>(p, tile, colours);
@@ -92,7 +93,7 @@ FREQOPS_INLINE void store_tile(const Synthesis<acc>& p, const Tile& tile, const 
   T* corner = static_cast<T*>(out.data) + tile.n * out.stride_n + tile.by * kBlock * out.stride_h +
               tile.bx * kBlock;
   const auto at = [&](int c, int y, int i) {
-    return corner + c * out.stride_c + y * out.stride_h + i * N;
+    return corner + c * out.stride_c + y * out.stride_h + i * N + (i < seam.at ? 0 : seam.jump);
   };
   if (p.stream && is_line<T, acc> && reinterpret_cast<uintptr_t>(corner) % kLine == 0 &&
       out.stride_h * sizeof(T) % kLine == 0)

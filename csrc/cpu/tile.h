@@ -37,6 +37,24 @@ FREQOPS_INLINE Tile tile_at(int64_t index, int64_t grid_h, int64_t grid_w) {
   return t;
 }
 
+// Where a tile goes on in the next block row. Of a row of its 8 N pixels in memory, vectors from `at`
+// on lie `jump` elements further than behind the ones before.
+struct Seam {
+  bool between_vectors;  // no vector is cut, and the tile has two block rows at most
+  int at;                // 8 for none
+  int rows;              // block rows: 1 or 2
+  int64_t jump;
+};
+
+template <class acc>
+FREQOPS_INLINE Seam seam_of(const Tile& tile, int64_t grid_w, int64_t stride_h) {
+  constexpr int N = kLanes<acc>;
+  const int64_t first = grid_w - tile.bx;  // blocks in the first row
+  if (first >= N) return {true, kBlock, 1, 0};
+  const bool between = first * kBlock % N == 0 && N - first <= grid_w;
+  return {between, int(first * kBlock / N), 2, kBlock * stride_h - grid_w * kBlock};
+}
+
 // Some consecutive blocks of one picture, whole tiles but for its end.
 struct Group {
   int64_t n, block;
