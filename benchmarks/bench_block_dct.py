@@ -323,10 +323,9 @@ def bench_changed(change: str, batch: str, channels: int, report: Report) -> Non
 
 BY_LIBRARIES = Table(
     "DCT libraries",
-    "On 8 x 448x448. Four libraries that install beside a current torch. Each "
-    " does the DCT of 8x8 blocks and PyTorch what is around it; kornia "
-    "also converts the colours, with constants that are not those of JFIF. cv2 takes one block a "
-    "call.",
+    "On 8 x 448x448. Four libraries that install beside a current torch. Each does the DCT of "
+    "8x8 blocks and PyTorch what is around it; kornia also converts the colours, with constants "
+    "that are not those of JFIF. cv2 takes one block a call.",
     {
         "library": "{}",
         "channels": "{}",

@@ -6,8 +6,8 @@ pictures), chroma 4:4:4, no statistics.
 
 - **loads** is `Tensor.sum` of float32 numbers, as many bytes as the pictures (backward: gradients).
 - **stores** is `torch.full` of the result's shape.
-- **of memory** is loads plus stores in units of our time: what is left is all that a faster kernel
-  could gain without overlapping the two.
+- **of memory** is loads plus stores in units of our time. It passes 100 % where ours overlaps the two
+  and writes past the caches, which `torch.full` does not.
 """
 
 from __future__ import annotations
