@@ -4,10 +4,10 @@ Written by `make bench PYTEST="--tables benchmarks/results"`. All take turns in 
 thread, with memory that malloc keeps; medians. Float32 results (backward: float32 gradients of the
 pictures), chroma 4:4:4, no statistics.
 
-- **loads** is `Tensor.sum` of float32 numbers, as many bytes as the pictures (backward: gradients).
+- **loads** is `Tensor.sum` of float32 numbers, as many bytes as pictures (backward: gradients).
 - **stores** is `torch.full` of the result's shape.
-- **of memory** is loads plus stores in units of our time. It passes 100 % where ours overlaps the two
-  and writes past the caches, which `torch.full` does not.
+- **of memory** is loads plus stores in units of our time. It passes 100 % where ours overlaps the
+  two and writes past the caches, which `torch.full` does not.
 """
 
 from __future__ import annotations
