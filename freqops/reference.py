@@ -89,8 +89,8 @@ def block_dct(
         >>> import torch
         >>> from freqops import reference
         >>> grey = torch.full((3, 8, 8), 130, dtype=torch.uint8)
-        >>> reference.block_dct(grey, [0, 1]).flatten().round().tolist()  # DC = 8 (130 - 128)
-        [16.0, 0.0]
+        >>> reference.block_dct(grey, [0, 1]).flatten().round().int().tolist()  # DC = 8 (130 - 128)
+        [16, 0]
     """
     if dtype is None:
         dtype = default_dtype(images)

@@ -96,14 +96,18 @@ def test_the_numbers_are_those_of_the_reference(tmp_path, file_format):
     want = reference.block_dct(
         torch.from_numpy(pixels(21, 30)).permute(2, 0, 1),
         ChannelSelection.square(24),
-        mean=statistics.mean,
-        std=statistics.std,
         chroma="dctnet",
         rounding="jpeg",
-        dtype=torch.float32,
+        dtype=torch.float64,
     )
     assert got.size == (21, 30)
-    torch.testing.assert_close(got.coefficients, want, atol=1e-3, rtol=1e-5)
+    chosen = list(ChannelSelection.square(24).indices)
+    mean, std = (values[chosen, None, None] for values in (statistics.mean, statistics.std))
+    units = got.coefficients.double() * std + mean
+    torch.testing.assert_close(units, units.round(), atol=1e-3, rtol=0)
+    # Where the exact value is half an integer, but for errors of 1e-4, either neighbour is right.
+    assert (units.round() - want).abs().max() <= 1
+    assert (units.round() == want).double().mean() > 0.99
     assert got.settings == Settings(
         ChannelSelection.square(24),
         tuple(statistics.mean.tolist()),
