@@ -105,7 +105,7 @@ def test_the_numbers_are_those_of_the_reference(tmp_path, file_format):
     mean, std = (values[chosen, None, None] for values in (statistics.mean, statistics.std))
     units = got.coefficients.double() * std + mean
     torch.testing.assert_close(units, units.round(), atol=1e-3, rtol=0)
-    # Either neighbour of a half is right. DCs of integers are multiples of 1/8: one in eight is one.
+    # Either neighbour of a half is right, and DCs of integers are multiples of 1/8.
     assert (units.round() - want).abs().max() <= 1
     assert (units.round() == want).double().mean() > 0.95
     assert got.settings == Settings(
