@@ -50,7 +50,7 @@ def run(program: Path, case: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("case", ["sound", "shuffles", "divide"])
+@pytest.mark.parametrize("case", ["sound", "shuffles", "matrices", "divide"])
 @pytest.mark.parametrize("kind", ["program", "sanitized"])
 def test_right_kernels_pass(kind: str, case: str, request: pytest.FixtureRequest) -> None:
     status, output = run(request.getfixturevalue(kind), case)

@@ -16,4 +16,12 @@ cudaError_t launch(void (*kernel)(Params), unsigned blocks, unsigned threads, cu
   kernel<<<blocks, threads, 0, stream>>>(params);
   return cudaGetLastError();
 }
+
+// Of the current device.
+inline cudaError_t multiprocessors(int* count) {
+  int device = 0;
+  const cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  return cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device);
+}
 #endif

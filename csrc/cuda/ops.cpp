@@ -9,6 +9,7 @@
 #include "device_scope.h"
 #include "kernels.h"
 #include "prepare.h"
+#include "product_ops.h"
 
 namespace freqops::cuda {
 
@@ -129,7 +130,11 @@ Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,
     params.edge = Edge::kReplicate;
     params.rounded = rounded;
     params.channels_last = channels_last;
-    analyse(params, device);
+    if (is_product(params)) {
+      multiply(params, device);
+    } else {
+      analyse(params, device);
+    }
   });
   return out;
 }

@@ -56,10 +56,12 @@ enum class State { kReady, kBarrier, kShuffle, kDone };
 struct Thread {
   Fibre fibre;
   State state;
-  unsigned index;     // threadIdx.x
-  int line;           // where it waits
-  unsigned mask;      // of the shuffle it waits in
-  uint64_t value[2];  // what it hands to the shuffle: written and read in turns
+  unsigned index;  // threadIdx.x
+  int line;        // where it waits
+  unsigned mask;   // of the shuffle it waits in
+  // What it hands to the shuffle: two slots, written and read in turns. A lane that is already in the
+  // next shuffle overwrites the other one.
+  uint64_t value[2][3];
   unsigned turn;
 };
 
@@ -186,24 +188,61 @@ struct Call {
   const Params* params;
 };
 
+// Hands a value to the warp, and waits for the lanes of the mask to do the same. The result is the
+// slot that it lies in.
+template <class T>
+unsigned hand_over(unsigned mask, const T& value, int line) {
+  static_assert(sizeof(T) <= sizeof(Thread::value[0]));
+  Thread& self = *running->current;
+  if ((mask >> self.index % kWarp & 1) == 0) fail("a lane calls a shuffle that its mask omits");
+  const unsigned slot = self.turn++ % 2;
+  std::memset(self.value[slot], 0, sizeof self.value[slot]);
+  std::memcpy(self.value[slot], &value, sizeof(T));
+  self.mask = mask;
+  wait(State::kShuffle, line);
+  return slot;
+}
+
+// What another lane of the mask has handed over.
+template <class T>
+T taken_from(unsigned lane, unsigned mask, unsigned slot) {
+  const unsigned self = running->current->index, thread = self - self % kWarp + lane;
+  if (lane >= kWarp || thread >= running->threads || (mask >> lane & 1) == 0)
+    fail("a shuffle reads a lane outside its mask");
+  T result;
+  std::memcpy(&result, running->thread[thread].value[slot], sizeof(T));
+  return result;
+}
+
 template <class T>
 T shuffle(unsigned mask, T value, unsigned source, int line) {
   static_assert(sizeof(T) <= sizeof(uint64_t), "one register or a pair of them");
-  Thread& self = *running->current;
-  const unsigned lane = self.index % kWarp;
-  if ((mask >> lane & 1) == 0) fail("a lane calls a shuffle that its mask omits");
-  // Two slots in turns: a lane that is already in the next shuffle overwrites the other one.
-  const unsigned slot = self.turn++ % 2;
-  self.value[slot] = 0;
-  std::memcpy(&self.value[slot], &value, sizeof(T));
-  self.mask = mask;
-  wait(State::kShuffle, line);
-  const unsigned thread = self.index - lane + source;
-  if (source >= kWarp || thread >= running->threads || (mask >> source & 1) == 0)
-    fail("a shuffle reads a lane outside its mask");
-  T result;
-  std::memcpy(&result, &running->thread[thread].value[slot], sizeof(T));
-  return result;
+  return taken_from<T>(source, mask, hand_over(mask, value, line));
+}
+
+// mma.m16n8k32 of unsigned and signed bytes, from the definition of its fragments: a lane (g, t) holds
+// columns 4t ... 4t + 3 and 4t + 16 ... 4t + 19 of rows g and g + 8 of a, as many rows of column g of b,
+// and columns 2t and 2t + 1 of rows g and g + 8 of the sum.
+inline void multiply_add_u8_s8(int (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                               int line) {
+  struct Fragments {
+    uint32_t a[4], b[2];
+  } own;
+  std::memcpy(own.a, a, sizeof own.a);
+  std::memcpy(own.b, b, sizeof own.b);
+  const unsigned slot = hand_over(~0u, own, line);
+  const unsigned lane = running->current->index % kWarp, g = lane / 4, t = lane % 4;
+  for (unsigned k = 0; k < 4; ++k) {
+    const Fragments of_row = taken_from<Fragments>(4 * g + k, ~0u, slot);
+    for (unsigned column = 0; column < 2; ++column) {
+      const Fragments of_column = taken_from<Fragments>(4 * (2 * t + column) + k, ~0u, slot);
+      for (unsigned half = 0; half < 2; ++half)
+        for (unsigned row = 0; row < 2; ++row)
+          for (unsigned byte = 0; byte < 4; ++byte)
+            sum[2 * row + column] += int(uint8_t(of_row.a[2 * half + row] >> 8 * byte)) *
+                                     int(int8_t(of_column.b[half] >> 8 * byte));
+    }
+  }
 }
 
 }  // namespace emulation
@@ -259,3 +298,17 @@ cudaError_t launch(void (*kernel)(Params), unsigned blocks, unsigned threads, cu
   }
   return cudaSuccess;
 }
+
+// Few, so that thread blocks which stay take several turns.
+inline cudaError_t multiprocessors(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+
+struct uint2 {
+  uint32_t x, y;
+};
+struct uint4 {
+  uint32_t x, y, z, w;
+};
+inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }

@@ -6,6 +6,7 @@
 
 #include "cuda_on_host.h"
 
+#include "cuda/mma.cuh"
 #include "cuda/tile.cuh"
 
 namespace {
@@ -64,6 +65,32 @@ __global__ void shuffle_kernel(const __grid_constant__ Params p) {
   p.out[t] = sum + 7 * up + 11 * down + 13 * any;
 }
 
+struct MatrixParams {
+  const uint8_t* a;  // [16][32]
+  const int8_t* b;   // [32][8]
+  int* sum;          // [16][8], added to
+};
+
+// The fragments element by element, as the PTX manual numbers them: element i of a lies in row g where
+// i % 8 < 4, else in row g + 8, and in column 4t + i % 4, plus 16 for i >= 8.
+__global__ void matrix_kernel(const __grid_constant__ MatrixParams p) {
+  const int lane = int(threadIdx.x), g = lane / 4, t = lane % 4;
+  uint32_t a[4] = {}, b[2] = {};
+  for (int i = 0; i < 16; ++i) {
+    const int row = i % 8 < 4 ? g : g + 8, column = 4 * t + i % 4 + (i >= 8 ? 16 : 0);
+    a[i / 4] |= uint32_t(p.a[row * 32 + column]) << i % 4 * 8;
+  }
+  for (int i = 0; i < 8; ++i) {
+    const int row = 4 * t + i % 4 + (i >= 4 ? 16 : 0);
+    b[i / 4] |= uint32_t(uint8_t(p.b[row * 8 + g])) << i % 4 * 8;
+  }
+  int sum[4];
+  for (int i = 0; i < 4; ++i) sum[i] = p.sum[(i < 2 ? g : g + 8) * 8 + 2 * t + i % 2];
+  freqops::cuda::multiply_add(sum, a, b);
+  freqops::cuda::multiply_add(sum, a, b);  // at once, while neighbours may still read
+  for (int i = 0; i < 4; ++i) p.sum[(i < 2 ? g : g + 8) * 8 + 2 * t + i % 2] = sum[i];
+}
+
 std::vector<int> numbers(int n) {
   std::vector<int> x(n);
   for (int i = 0; i < n; ++i) x[i] = i * i % 101 + 1;
@@ -100,6 +127,20 @@ int run_shuffles() {
     wrong += out[t] != want;
   }
   return wrong != 0;
+}
+
+int run_matrices() {
+  std::vector<uint8_t> a(16 * 32);
+  std::vector<int8_t> b(32 * 8);
+  std::vector<int> sum = numbers(16 * 8), want = sum;
+  for (int i = 0; i < 16 * 32; ++i) a[i] = uint8_t(i * i % 257 * 7);
+  for (int i = 0; i < 32 * 8; ++i) b[i] = int8_t(i * i % 263 * 5);
+  for (int row = 0; row < 16; ++row)
+    for (int column = 0; column < 8; ++column)
+      for (int k = 0; k < 32; ++k)
+        want[row * 8 + column] += 2 * int(a[row * 32 + k]) * int(b[k * 8 + column]);
+  launch(matrix_kernel, 1, 32, nullptr, MatrixParams{a.data(), b.data(), sum.data()});
+  return sum != want;
 }
 
 // float32 from standard input; half and bfloat16 of each, and both back as float32, to the output.
@@ -140,6 +181,7 @@ int divide() {
 int run(const std::string& name) {
   if (name == "sound") return run_ring<Fault::kNone>();
   if (name == "shuffles") return run_shuffles();
+  if (name == "matrices") return run_matrices();
   if (name == "divide") return divide();
   if (name == "convert") return convert();
   if (name == "no_barrier") return run_ring<Fault::kNoBarrier>();
