@@ -3,10 +3,8 @@ results past the caches, rounding of what is stored."""
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import itertools
-import mmap
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from by_dtype import Operators
+from guards import guarded, guarded_memory
 from support import (
     CHANNELS,
     CHROMA,
@@ -252,23 +251,11 @@ def test_results_past_the_caches(
         check(functools.partial(call, x, size[0]), parts, 2)
 
 
-def guarded(memory: mmap.mmap, x: Tensor, last: bool) -> Tensor:
-    """x as the last or the first of memory between two pages."""
-    count = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
-    offset = len(memory) - mmap.PAGESIZE - count * x.element_size() if last else mmap.PAGESIZE
-    flat = torch.frombuffer(memory, dtype=x.dtype, count=count, offset=offset)
-    return flat.copy_(x.as_strided((count,), (1,))).as_strided(x.shape, x.stride())
-
-
 def run_between_guards() -> None:
     """Every operator on tensors beside pages that may not be read."""
     torch.set_num_threads(1)
-    ops, page, room = Operators(torch.ops.freqops), mmap.PAGESIZE, 2**18
-    memory = [mmap.mmap(-1, room + 2 * page) for _ in range(2)]
-    for m in memory:
-        start = ctypes.addressof(ctypes.c_char.from_buffer(m))
-        for at in (start, start + page + room):
-            assert not ctypes.CDLL(None).mprotect(ctypes.c_void_p(at), ctypes.c_size_t(page), 0)
+    ops = Operators(torch.ops.freqops)
+    memory = [guarded_memory() for _ in range(2)]
     for (stored, layout), (height, width), isa in itertools.product(
         [*LAID, (torch.float16, "channels_last"), (F64, "channels_last"), (F32, "sliced")],
         [(16, 24), (16, 56), (16, 120), (24, 72), (13, 21)],  # three of a block less than a tile

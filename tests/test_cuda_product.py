@@ -29,8 +29,10 @@ F32 = torch.float32
 MOST = 80
 """Channels that the product takes."""
 
-# Four blocks side by side in one row of blocks, in two rows, in two pictures; edges to replicate.
+# Four blocks side by side in one row of blocks, in two rows, in two pictures; edges to replicate; more
+# tiles than the emulation has warps at a time.
 SIZES = [(1, 1), (8, 8), (8, 32), (24, 64), (16, 24), (64, 72), (17, 40), (33, 150), (70, 96)]
+SIZES += [(184, 192)]
 
 
 @pytest.fixture(params=["cuda-emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -150,6 +152,17 @@ def test_alignment(product: Backend, part: str, layout: str, offset: int) -> Non
         memory = memory.cuda()
         laid = memory.as_strided(laid.shape, laid.stride(), start)
     assert_near(transform(product, laid, channels), exact(laid.cpu(), channels), F32)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_right_edge_of_a_crop(product: Backend, layout: str) -> None:
+    """Rows begin at multiples of 16 bytes, and beyond the edge there are other pixels."""
+    whole, channels = pictures((2, 3, 16, 64), layout=layout), selection(24)
+    whole = whole if product.device == "cpu" else whole.cuda()
+    for width in range(57, 64):
+        images = whole[..., :width]
+        got = transform(product, images, channels)
+        assert_near(got, exact(images.cpu(), channels), F32)
 
 
 def test_it_is_the_product_that_runs(product: Backend) -> None:

@@ -305,10 +305,10 @@ inline cudaError_t multiprocessors(int* count) {
   return cudaSuccess;
 }
 
-struct uint2 {
+struct alignas(8) uint2 {
   uint32_t x, y;
 };
-struct uint4 {
+struct alignas(16) uint4 {
   uint32_t x, y, z, w;
 };
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
