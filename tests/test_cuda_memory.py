@@ -28,7 +28,7 @@ LAID = [
 ]
 
 # Blocks that fill a tile of 32, and that leave 1, 2 or 31 of its places empty; edges to replicate.
-SIZES = [(32, 64), (8, 264), (40, 104), (8, 240), (8, 8), (13, 21), (64, 60)]
+SIZES = [(32, 64), (8, 264), (40, 104), (8, 240), (8, 32), (8, 96), (8, 8), (13, 21), (64, 60)]
 
 
 def operators(ops: Operators, x: Tensor, grad: Tensor) -> list[Tensor]:

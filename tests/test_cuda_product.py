@@ -32,7 +32,7 @@ MOST = 80
 # Four blocks side by side in one row of blocks, in two rows, in two pictures; edges to replicate; more
 # tiles than the emulation has warps at a time.
 SIZES = [(1, 1), (8, 8), (8, 32), (24, 64), (16, 24), (64, 72), (17, 40), (33, 150), (70, 96)]
-SIZES += [(184, 192)]
+SIZES += [(16, 48), (184, 192)]
 
 
 @pytest.fixture(params=["cuda-emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -128,7 +128,7 @@ def test_layouts(product: Backend, size: tuple[int, int], layout: str) -> None:
 
 @pytest.mark.parametrize("offset", [1, 4, 8, 16])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("part", ["start", "row", "picture"])
+@pytest.mark.parametrize("part", ["start", "row", "plane", "picture"])
 def test_alignment(product: Backend, part: str, layout: str, offset: int) -> None:
     """Rows that begin at multiples of 16 bytes, of 8, or anywhere, each for one reason."""
     shape = (2, 16, 64, 3) if layout == "channels_last" else (2, 3, 16, 64)
@@ -140,6 +140,9 @@ def test_alignment(product: Backend, part: str, layout: str, offset: int) -> Non
         strides[row] += offset
         for axis in range(row - 1, -1, -1):
             strides[axis] = strides[axis + 1] * shape[axis + 1]
+    elif part == "plane":
+        strides[1] += offset
+        strides[0] = strides[1] * shape[1]
     elif part == "picture":
         strides[0] += offset
     start = offset if part == "start" else 0
