@@ -142,7 +142,7 @@ def test_alignment(product: Backend, part: str, layout: str, offset: int) -> Non
             strides[axis] = strides[axis + 1] * shape[axis + 1]
     elif part == "plane":
         strides[1] += offset
-        strides[0] = strides[1] * shape[1]
+        strides[0] = -(-strides[1] * shape[1] // 16) * 16
     elif part == "picture":
         strides[0] += offset
     start = offset if part == "start" else 0
