@@ -1,7 +1,8 @@
 // Bytes to coefficients as one product of integer matrices on tensor cores, for few channels.
 //
-// A coefficient is a sum over the 192 bytes of a block, out = sum_k w[c][k] byte[k], with colour,
-// means of 2x2 pixels and DCT folded into w. Weights are integers q = w 2^e of 24 bits, as three
+// A coefficient is a sum over the 192 bytes of a block, out = sum_k w[c][k] (byte[k] - 128), with
+// colour, means of 2x2 pixels and DCT folded into w: 128 less in each colour is 128 less in Y and
+// nothing in Cb and Cr, and makes the bytes signed. Weights are integers q = w 2^e of 24 bits, as three
 // signed digits of 8 bits, q = d[0] + 2^8 d[1] + 2^16 d[2]: the three sums of products of bytes are
 // exact, so results are the same bits in any order of summation and on any device. The weight of
 // green is what is left of the sum of the three colours: chroma of grey pixels is exactly 0.
@@ -36,8 +37,7 @@ static_assert(kProductChannels % kAtATime == 0);
 // [strip][step][digit][lane]: b[0] and b[1] of mma.cuh.
 using Weights = uint2[kStrips][kSteps][kDigits][32];
 
-// Channel i of the result: value = sum * scale + offset; sums of the highest digit begin at `start`,
-// which is the level shift.
+// Channel i of the result: value = sum * scale + offset; sums of the highest digit begin at `start`.
 struct alignas(16) Output {
   float scale, offset;
   int start, exists;
@@ -111,8 +111,8 @@ __device__ __forceinline__ void prepare_outputs(const ProductParams& p, int stri
     const float std = p.std.data ? statistic<float>(p.std, p.channels, e) : 1.f;
     const float mean = p.mean.data ? statistic<float>(p.mean, p.channels, e) : 0.f;
     const float factor = 1 / std;
-    // 8 times what is added to Y is a multiple of the highest digit.
-    const int start = c == 0 ? p.shift * kBlock * (1 << (exponent(0) - 16)) : 0;
+    // Without a level shift the first coefficient gets its 8 x 128 back, a multiple of 2^16 2^-exponent.
+    const int start = c == 0 ? (p.shift + 128) * kBlock * (1 << (exponent(0) - 16)) : 0;
     coefficient[i] = c;
     outputs[i] = {factor / float(1 << exponent(c)), -mean * factor, start, true};
   }
@@ -289,6 +289,14 @@ __global__ void __launch_bounds__(kProductThreads, kProductResident)
     const uint32_t first = tile * kWarpBlocks + g * kNeighbours;
     Pixels pixels;
     load_pixels(p, first, t, pixels);
+    // Signed: less 128 each. This also moves the words to where the products want them, once: as they
+    // are loaded, compilers would copy them for each strip.
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step)
+#pragma unroll
+      for (int m = 0; m < kGroups; ++m)
+#pragma unroll
+        for (int k = 0; k < 4; ++k) pixels[step][m][k] ^= 0x80808080u;
 #pragma unroll 1
     for (int strip = 0; strip < strips; ++strip) {
       const int channel = strip * kAtATime + 2 * t;

@@ -8,7 +8,7 @@
 
 namespace freqops::cuda {
 
-// sum += a b in exact 32-bit integers, of 16 x 32 unsigned bytes a and 32 x 8 signed bytes b. Of a lane
+// sum += a b in exact 32-bit integers, of 16 x 32 signed bytes a and 32 x 8 signed bytes b. Of a lane
 // with g = lane / 4 and t = lane % 4, four bytes to a register, the lowest first:
 //
 //   a[0]  row g,      columns 4t ... 4t + 3        b[0]  rows 4t ... 4t + 3,        column g
@@ -23,9 +23,9 @@ namespace freqops::cuda {
 __device__ __forceinline__ void multiply_add(int (&sum)[4], const uint32_t (&a)[4],
                                              const uint32_t (&b)[2]) {
 #if defined(FREQOPS_EMULATED)
-  emulation::multiply_add_u8_s8(sum, a, b, __LINE__);
+  emulation::multiply_add_s8(sum, a, b, __LINE__);
 #else
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%0, %1, %2, %3};"
       : "+r"(sum[0]), "+r"(sum[1]), "+r"(sum[2]), "+r"(sum[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));

@@ -39,7 +39,7 @@ struct ProductParams {
   Channels channels;
   Statistic mean, std;
   ColorMatrix<float> matrix;
-  int32_t shift;  // added to Y
+  int32_t shift;  // added to Y: -128 or 0
   // axis[0][v][y] of the DCT matrix; axis[1] the same for chroma, means of two pixels included.
   float axis[2][kBlock][kBlock];
 };

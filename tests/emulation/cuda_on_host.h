@@ -220,11 +220,11 @@ T shuffle(unsigned mask, T value, unsigned source, int line) {
   return taken_from<T>(source, mask, hand_over(mask, value, line));
 }
 
-// mma.m16n8k32 of unsigned and signed bytes, from the definition of its fragments: a lane (g, t) holds
+// mma.m16n8k32 of signed bytes, from the definition of its fragments: a lane (g, t) holds
 // columns 4t ... 4t + 3 and 4t + 16 ... 4t + 19 of rows g and g + 8 of a, as many rows of column g of b,
 // and columns 2t and 2t + 1 of rows g and g + 8 of the sum.
-inline void multiply_add_u8_s8(int (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                               int line) {
+inline void multiply_add_s8(int (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                            int line) {
   struct Fragments {
     uint32_t a[4], b[2];
   } own;
@@ -239,7 +239,7 @@ inline void multiply_add_u8_s8(int (&sum)[4], const uint32_t (&a)[4], const uint
       for (unsigned half = 0; half < 2; ++half)
         for (unsigned row = 0; row < 2; ++row)
           for (unsigned byte = 0; byte < 4; ++byte)
-            sum[2 * row + column] += int(uint8_t(of_row.a[2 * half + row] >> 8 * byte)) *
+            sum[2 * row + column] += int(int8_t(of_row.a[2 * half + row] >> 8 * byte)) *
                                      int(int8_t(of_column.b[half] >> 8 * byte));
     }
   }

@@ -66,9 +66,9 @@ __global__ void shuffle_kernel(const __grid_constant__ Params p) {
 }
 
 struct MatrixParams {
-  const uint8_t* a;  // [16][32]
-  const int8_t* b;   // [32][8]
-  int* sum;          // [16][8], added to
+  const int8_t* a;  // [16][32]
+  const int8_t* b;  // [32][8]
+  int* sum;         // [16][8], added to
 };
 
 // The fragments element by element, as the PTX manual numbers them: element i of a lies in row g where
@@ -78,7 +78,7 @@ __global__ void matrix_kernel(const __grid_constant__ MatrixParams p) {
   uint32_t a[4] = {}, b[2] = {};
   for (int i = 0; i < 16; ++i) {
     const int row = i % 8 < 4 ? g : g + 8, column = 4 * t + i % 4 + (i >= 8 ? 16 : 0);
-    a[i / 4] |= uint32_t(p.a[row * 32 + column]) << i % 4 * 8;
+    a[i / 4] |= uint32_t(uint8_t(p.a[row * 32 + column])) << i % 4 * 8;
   }
   for (int i = 0; i < 8; ++i) {
     const int row = 4 * t + i % 4 + (i >= 4 ? 16 : 0);
@@ -130,10 +130,10 @@ int run_shuffles() {
 }
 
 int run_matrices() {
-  std::vector<uint8_t> a(16 * 32);
+  std::vector<int8_t> a(16 * 32);
   std::vector<int8_t> b(32 * 8);
   std::vector<int> sum = numbers(16 * 8), want = sum;
-  for (int i = 0; i < 16 * 32; ++i) a[i] = uint8_t(i * i % 257 * 7);
+  for (int i = 0; i < 16 * 32; ++i) a[i] = int8_t(i * i % 257 * 7);
   for (int i = 0; i < 32 * 8; ++i) b[i] = int8_t(i * i % 263 * 5);
   for (int row = 0; row < 16; ++row)
     for (int column = 0; column < 8; ++column)
