@@ -29,8 +29,8 @@ F32 = torch.float32
 MOST = 80
 """Channels that the product takes."""
 
-# Four blocks side by side in one row of blocks, in two rows, in two pictures; edges to replicate; more
-# tiles than the emulation has warps at a time.
+# Four blocks side by side in one row of blocks, in two rows, in two pictures; edges to replicate;
+# more tiles than the emulation has warps at a time.
 SIZES = [(1, 1), (8, 8), (8, 32), (24, 64), (16, 24), (64, 72), (17, 40), (33, 150), (70, 96)]
 SIZES += [(16, 48), (184, 192)]
 
