@@ -1,4 +1,4 @@
-// Bytes to coefficients as one product of integer matrices on tensor cores, for few channels.
+// Bytes to coefficients as one product of integer matrices on tensor cores.
 //
 // A coefficient is a sum over the 192 bytes of a block, out = sum_k w[c][k] (byte[k] - 128), with
 // colour, means of 2x2 pixels and DCT folded into w: 128 less in each colour is 128 less in Y and
@@ -28,20 +28,42 @@ namespace freqops::cuda {
 
 namespace {
 
-constexpr int kProductThreads = 256, kProductResident = 2;
 constexpr int kParts = 3, kHalves = 2, kSteps = kParts * kHalves, kDigits = 3, kGroups = 2;
 constexpr int kAtATime = 8;  // channels
-constexpr int kStrips = kProductChannels / kAtATime;
-static_assert(kProductChannels % kAtATime == 0);
 
-// [strip][step][digit][lane]: b[0] and b[1] of mma.cuh.
-using Weights = uint2[kStrips][kSteps][kDigits][32];
+// A thread block stays, one on a multiprocessor, so that weights are made once and lie there once.
+// With few tiles it has fewer warps, and more multiprocessors get one.
+constexpr int kMostWarps = 16, kFewestWarps = 4;
+
+// Of 8 channels, [step][digit][lane]: b[0] and b[1] of mma.cuh.
+using Strip = uint2[kSteps][kDigits][32];
 
 // Channel i of the result: value = sum * scale + offset; sums of the highest digit begin at `start`.
 struct alignas(16) Output {
   float scale, offset;
   int start, exists;
 };
+
+// What a thread block has in shared memory, for so many strips.
+struct Shared {
+  Strip* weights;
+  Output* outputs;
+  int* coefficient;  // of channel i, or -1
+  float (*axis)[kBlock][kBlock];
+
+  __device__ __forceinline__ Shared(char* memory, int strips)
+      : weights(reinterpret_cast<Strip*>(memory)),
+        outputs(reinterpret_cast<Output*>(weights + strips)),
+        coefficient(reinterpret_cast<int*>(outputs + strips * kAtATime)),
+        axis(reinterpret_cast<float (*)[kBlock][kBlock]>(coefficient + strips * kAtATime)) {}
+
+  static unsigned bytes(int strips) {
+    return unsigned(strips * (sizeof(Strip) + kAtATime * (sizeof(Output) + sizeof(int))) +
+                    2 * kCoefficients * sizeof(float));
+  }
+};
+
+FREQOPS_HOST_DEVICE constexpr int strips_of(int channels) { return (channels + kAtATime - 1) / kAtATime; }
 
 // Weights are multiples of 2^-exponent. Digits reach 127 (1 + 2^8 + 2^16) = 8 355 711; the largest weight is
 // .587 x .4904^2 = .1412, or .1018 where one of the cosines is at most .3536, and .1203 of chroma.
@@ -62,19 +84,17 @@ __device__ __forceinline__ void quantise(const ProductParams& p, int component, 
 }
 
 __device__ __forceinline__ void prepare_weights(const ProductParams& p, int strips,
-                                                const int (&coefficient)[kProductChannels],
-                                                const float (&axis)[2][kBlock][kBlock],
-                                                Weights& weights) {
+                                                const Shared& shared) {
 #pragma unroll 1
-  for (int i = int(threadIdx.x); i < strips * kSteps * 32; i += kProductThreads) {
+  for (int i = int(threadIdx.x); i < strips * kSteps * 32; i += int(blockDim.x)) {
     const int lane = i % 32, step = i / 32 % kSteps, strip = i / 32 / kSteps;
     const int g = lane / 4, t = lane % 4, part = step / kHalves;
     const int y = step % kHalves * 4 + t;
-    const int c = coefficient[strip * kAtATime + g];
+    const int c = shared.coefficient[strip * kAtATime + g];
     uint32_t word[kDigits][2] = {};
     if (c >= 0) {
       const int component = c / kCoefficients;
-      const auto& cosine = axis[component > 0];
+      const auto& cosine = shared.axis[component > 0];
       const float down = cosine[c / kBlock % kBlock][y] * float(1 << exponent(c));
 #pragma unroll
       for (int b = 0; b < kBlock; ++b) {
@@ -93,18 +113,17 @@ __device__ __forceinline__ void prepare_weights(const ProductParams& p, int stri
     }
 #pragma unroll
     for (int d = 0; d < kDigits; ++d)
-      weights[strip][step][d][lane] = make_uint2(word[d][0], word[d][1]);
+      shared.weights[strip][step][d][lane] = make_uint2(word[d][0], word[d][1]);
   }
 }
 
 __device__ __forceinline__ void prepare_outputs(const ProductParams& p, int strips,
-                                                int (&coefficient)[kProductChannels],
-                                                Output (&outputs)[kProductChannels]) {
+                                                const Shared& shared) {
 #pragma unroll 1
-  for (int e = int(threadIdx.x); e < strips * kAtATime; e += kProductThreads) {
+  for (int e = int(threadIdx.x); e < strips * kAtATime; e += int(blockDim.x)) {
     if (e >= p.channels.count) {
-      coefficient[e] = -1;
-      outputs[e] = {0, 0, 0, false};
+      shared.coefficient[e] = -1;
+      shared.outputs[e] = {0, 0, 0, false};
       continue;
     }
     const int i = p.channels.position[e], c = p.channels.coefficient[e];
@@ -113,8 +132,8 @@ __device__ __forceinline__ void prepare_outputs(const ProductParams& p, int stri
     const float factor = 1 / std;
     // Without a level shift the first coefficient gets its 8 x 128 back, a multiple of 2^16 2^-exponent.
     const int start = c == 0 ? (p.shift + 128) * kBlock * (1 << (exponent(0) - 16)) : 0;
-    coefficient[i] = c;
-    outputs[i] = {factor / float(1 << exponent(c)), -mean * factor, start, true};
+    shared.coefficient[i] = c;
+    shared.outputs[i] = {factor / float(1 << exponent(c)), -mean * factor, start, true};
   }
 }
 
@@ -264,28 +283,23 @@ __device__ __forceinline__ void store_results(const ProductParams& p, uint32_t f
 }
 
 template <class result_t>
-__global__ void __launch_bounds__(kProductThreads, kProductResident)
+__global__ void __launch_bounds__(32 * kMostWarps, 1)
     product_kernel(const __grid_constant__ ProductParams p) {
-  __shared__ Weights weights;
-  __shared__ Output outputs[kProductChannels];
-  __shared__ int coefficient[kProductChannels];
-  __shared__ float axis[2][kBlock][kBlock];
-
   const int thread = int(threadIdx.x), lane = thread % 32, g = lane / 4, t = lane % 4;
-  const int strips = (p.channels.count + kAtATime - 1) / kAtATime;
+  const int strips = strips_of(p.channels.count);
+  const Shared shared(dynamic_shared(), strips);
   if (thread < 2 * kCoefficients)
-    axis[thread / kCoefficients][thread / kBlock % kBlock][thread % kBlock] =
+    shared.axis[thread / kCoefficients][thread / kBlock % kBlock][thread % kBlock] =
         p.axis[thread / kCoefficients][thread / kBlock % kBlock][thread % kBlock];
-  prepare_outputs(p, strips, coefficient, outputs);
+  prepare_outputs(p, strips, shared);
   __syncthreads();
-  prepare_weights(p, strips, coefficient, axis, weights);
+  prepare_weights(p, strips, shared);
   __syncthreads();
 
   const uint32_t tiles = (p.grid.blocks + kWarpBlocks - 1) / kWarpBlocks;
-  const uint32_t warps = gridDim.x * (kProductThreads / 32);
+  const uint32_t warps = blockDim.x / 32;
 #pragma unroll 1
-  for (uint32_t tile = blockIdx.x * (kProductThreads / 32) + thread / 32; tile < tiles;
-       tile += warps) {
+  for (uint32_t tile = blockIdx.x * warps + thread / 32; tile < tiles; tile += gridDim.x * warps) {
     const uint32_t first = tile * kWarpBlocks + g * kNeighbours;
     Pixels pixels;
     load_pixels(p, first, t, pixels);
@@ -300,7 +314,7 @@ __global__ void __launch_bounds__(kProductThreads, kProductResident)
 #pragma unroll 1
     for (int strip = 0; strip < strips; ++strip) {
       const int channel = strip * kAtATime + 2 * t;
-      const Output a = outputs[channel], b = outputs[channel + 1];
+      const Output a = shared.outputs[channel], b = shared.outputs[channel + 1];
       int sum[kDigits][kGroups][4] = {};
 #pragma unroll
       for (int m = 0; m < kGroups; ++m) {
@@ -311,7 +325,7 @@ __global__ void __launch_bounds__(kProductThreads, kProductResident)
       for (int step = 0; step < kSteps; ++step)
 #pragma unroll
         for (int d = 0; d < kDigits; ++d) {
-          const uint2 pair = weights[strip][step][d][lane];
+          const uint2 pair = shared.weights[strip][step][d][lane];
           const uint32_t digits[2] = {pair.x, pair.y};
 #pragma unroll
           for (int m = 0; m < kGroups; ++m) multiply_add(sum[d][m], pixels[step][m], digits);
@@ -334,17 +348,25 @@ __global__ void __launch_bounds__(kProductThreads, kProductResident)
 
 template <class result_t>
 cudaError_t launch_kernel(const ProductParams& params, cudaStream_t stream) {
-  const uint32_t tiles = (params.grid.blocks + kWarpBlocks - 1) / kWarpBlocks;
-  const uint32_t needed = (tiles + kProductThreads / 32 - 1) / (kProductThreads / 32);
   int processors = 0;
-  const cudaError_t error = multiprocessors(&processors);
+  const cudaError_t error = device_attribute(&processors, cudaDevAttrMultiProcessorCount);
   if (error != cudaSuccess) return error;
-  const uint32_t resident = uint32_t(processors) * kProductResident;
-  return launch(product_kernel<result_t>, needed < resident ? needed : resident, kProductThreads,
-                stream, params);
+  const int64_t tiles = (int64_t(params.grid.blocks) + kWarpBlocks - 1) / kWarpBlocks;
+  const int64_t each = (tiles + processors - 1) / processors;
+  const int64_t warps = each < kFewestWarps ? kFewestWarps : each < kMostWarps ? each : kMostWarps;
+  const int64_t blocks = (tiles + warps - 1) / warps;
+  return launch(product_kernel<result_t>, unsigned(blocks < processors ? blocks : processors),
+                unsigned(32 * warps), stream, params,
+                Shared::bytes(strips_of(params.channels.count)));
 }
 
 }  // namespace
+
+bool product_fits(int channels) {
+  int most = 0;
+  return device_attribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin) == cudaSuccess &&
+         Shared::bytes(strips_of(channels)) <= unsigned(most);
+}
 
 cudaError_t launch_product(const ProductParams& params, cudaStream_t stream) {
   switch (params.result_type) {

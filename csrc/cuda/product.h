@@ -13,9 +13,6 @@
 
 namespace freqops::cuda {
 
-// Channels that the weights in shared memory have room for: 576 bytes each, below 48 KB in all.
-constexpr int kProductChannels = 80;
-
 // Blocks of a warp: four neighbours in each of eight groups of lanes.
 constexpr int kNeighbours = 4, kWarpBlocks = 8 * kNeighbours;
 
@@ -45,6 +42,9 @@ struct ProductParams {
 };
 
 static_assert(sizeof(ProductParams) <= 4096);
+
+// Whether the current device's shared memory holds the weights of so many channels.
+bool product_fits(int channels);
 
 cudaError_t launch_product(const ProductParams& params, cudaStream_t stream);
 

@@ -58,7 +58,7 @@ void fill_axis(float (&axis)[kBlock][kBlock], bool averaged) {
 bool is_product(const AnalysisParams<float>& params) {
   const View& v = params.pictures;
   return chosen == kProduct && v.type == Type::kUint8 && !params.rounded &&
-         params.chroma != Chroma::kDctnet && params.channels.count <= kProductChannels &&
+         params.chroma != Chroma::kDctnet && product_fits(params.channels.count) &&
          (v.stride_w == 1 || (v.stride_c == 1 && v.stride_w == kComponents));
 }
 

@@ -1,5 +1,5 @@
 // Runs a CUDA kernel's own source on the CPU, so that its tests need no GPU. It covers what the
-// kernels in csrc/cuda use: one-dimensional grids, static shared memory, __syncthreads, full or
+// kernels in csrc/cuda use: one-dimensional grids, shared memory, __syncthreads, full or
 // partial warp shuffles, half and bfloat16 storage. Compile a .cu file as C++ with this header in
 // place of the CUDA headers; kernels are started by launch(), as in csrc/cuda/launch.cuh.
 //
@@ -69,6 +69,7 @@ struct ThreadBlock {
   void (*body)(const void* arguments);
   const void* arguments;
   unsigned block, blocks, threads;
+  std::vector<char> shared;  // dynamic
   Fibre main;
   std::vector<Thread> thread;
   Thread* current;
@@ -268,9 +269,11 @@ inline void multiply_add_s8(int (&sum)[4], const uint32_t (&a)[4], const uint32_
                          (threadIdx.x % emulation::kWarp + (by) < emulation::kWarp ? (by) : 0), \
                      __LINE__)
 
+inline char* dynamic_shared() { return emulation::running->shared.data(); }
+
 template <class Params>
 cudaError_t launch(void (*kernel)(Params), unsigned blocks, unsigned threads, cudaStream_t,
-                   const Params& params) {
+                   const Params& params, unsigned shared = 0) {
   if (blocks == 0 || blocks > 0x7fffffffu || threads == 0 || threads > 1024)
     throw std::runtime_error("launch of " + std::to_string(blocks) + " blocks of " +
                              std::to_string(threads) + " threads");
@@ -286,6 +289,7 @@ cudaError_t launch(void (*kernel)(Params), unsigned blocks, unsigned threads, cu
   block.blocks = blocks;
   block.threads = threads;
   block.thread.resize(threads);
+  block.shared.resize(shared);
   emulation::running = &block;
   for (unsigned b = 0; b < blocks && block.error.empty(); ++b) {
     block.block = b;
@@ -299,9 +303,12 @@ cudaError_t launch(void (*kernel)(Params), unsigned blocks, unsigned threads, cu
   return cudaSuccess;
 }
 
-// Few, so that thread blocks which stay take several turns.
-inline cudaError_t multiprocessors(int* count) {
-  *count = 1;
+// Few multiprocessors, so that thread blocks which stay take several turns; as much shared memory as
+// on sm_120, the least.
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrMaxSharedMemoryPerBlockOptin };
+
+inline cudaError_t device_attribute(int* value, cudaDeviceAttr attribute) {
+  *value = attribute == cudaDevAttrMultiProcessorCount ? 2 : 99 * 1024;
   return cudaSuccess;
 }
 
