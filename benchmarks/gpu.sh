@@ -53,38 +53,36 @@ left() {
 }
 
 # --- What is here ---------------------------------------------------------------------------------
-"$python" -c 'import torch, numpy, pytest' || fail "$python needs torch, numpy and pytest"
-capability=$("$python" - <<'END'
-import sys, torch
-if torch.cuda.is_available():
-    print(*torch.cuda.get_device_capability(), sep=".")
-else:
+# The GPU's architecture, then a line about it and one about torch.
+found=$("$python" - <<'END'
+import platform, sys
+try:
+    import numpy, pytest, torch
+except ImportError as error:
+    sys.exit(f"gpu.sh: {sys.executable} needs torch, numpy and pytest: {error}")
+if not torch.cuda.is_available():
     cuda = f"built with CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
     sys.exit(f"gpu.sh: torch {torch.__version__} ({cuda}) sees no GPU here: nothing was run")
-END
-) || exit 1
-
-output=${2:-$root/benchmarks/results}
-mkdir -p "$output"
-output=$(cd "$output" && pwd)
-
-describe() {
-  echo "date      $(date -u '+%Y-%m-%d %H:%M') UTC"
-  "$python" - <<'END'
-import platform, torch
 p = torch.cuda.get_device_properties(0)
+print(f"{p.major}.{p.minor}")
 print(f"GPU       {p.name}, sm_{p.major}{p.minor}, {p.multi_processor_count} multiprocessors, "
       f"{p.total_memory / 2**30:.0f} GiB, {p.L2_cache_size / 1e6:.0f} MB of L2")
 print(f"torch     {torch.__version__}, CUDA {torch.version.cuda}, "
       f"cuDNN {torch.backends.cudnn.version()}, Python {platform.python_version()}")
 END
-  local driver nvcc_version
-  driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1) || true
-  echo "driver    ${driver:-unknown}"
-  nvcc_version=$(nvcc --version 2>/dev/null | grep -o 'release.*') || true
-  echo "nvcc      ${nvcc_version:-not found}"
-}
-facts=$(describe)
+) || exit 1
+capability=${found%%$'\n'*}
+
+output=${2:-$root/benchmarks/results}
+mkdir -p "$output"
+output=$(cd "$output" && pwd)
+
+driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1) || true
+nvcc_version=$(nvcc --version 2>/dev/null | grep -o 'release.*') || true
+facts="date      $(date -u '+%Y-%m-%d %H:%M') UTC
+${found#*$'\n'}
+driver    ${driver:-unknown}
+nvcc      ${nvcc_version:-not found}"
 echo "$facts"
 
 # --- The libraries --------------------------------------------------------------------------------
