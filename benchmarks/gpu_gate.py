@@ -44,6 +44,20 @@ def straight_through(x: Tensor, logits: Tensor, noise: Tensor) -> tuple[Tensor, 
     return x * gate.to(x.dtype)[..., None, None], gate
 
 
+def compiled(
+    backend: str, rival: Callable[[Gating, int], tuple[Tensor, ...]]
+) -> Callable[[int], tuple[Tensor, ...]] | None:
+    """The rival by torch.compile; None, and why, where there is no compiler."""
+    torch.compiler.reset()
+    call = functools.partial(rival, torch.compile(straight_through, dynamic=False, backend=backend))
+    try:
+        call(0)
+    except Exception as error:
+        print(f"torch.compile: {type(error).__name__}: {error}", flush=True)
+        return None
+    return call
+
+
 def drawn_gates(setting: Setting, batch: int, open_channels: int) -> tuple[Tensor, Tensor]:
     """Logits with so many channels of each picture open, by far, and little noise."""
     draw = torch.Generator().manual_seed(1)
@@ -95,11 +109,11 @@ def gate(setting: Setting) -> Section:
 
         calls: dict[str, Call] = {"forward": forward, "backward": backward, "both": both}
         if open_channels == CHANNELS:
-            torch.compiler.reset()
-            fast = torch.compile(straight_through, dynamic=False, backend=setting.backend)
             calls["eager"] = functools.partial(rival, straight_through)
-            calls["compiled"] = functools.partial(rival, fast)
-            for name in ("eager", "compiled"):  # of the logits' gradient the sums differ in order
+            if (fast := compiled(setting.backend, rival)) is not None:
+                calls["compiled"] = fast
+            for name in calls.keys() & {"eager", "compiled"}:
+                # Sums of the logits' gradient differ in order.
                 for a, b in zip(both(0)[:3], calls[name](0)[:3], strict=True):  # type: ignore
                     torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-3)
         error = checked(both(0), features[0], grads[0], logits, noise, grad_gate)
@@ -112,9 +126,8 @@ def gate(setting: Setting) -> Section:
         sizes["both"] = (read + 4 * dense, 5)
         result: list[Row] = []
         for step, (size, passes) in sizes.items():
-            rivalled = step == "both" and "eager" in calls
-            took = measured.timings
-            best = measured.best(["eager", "compiled"]) if rivalled else ""
+            took = {name: 1e3 * timing.seconds for name, timing in measured.timings.items()}
+            beside = [n for n in ("eager", "compiled") if n in calls and step == "both"]
             result.append(
                 {
                     "features": f"{n} x {CHANNELS} x {side}x{side}",
@@ -124,9 +137,11 @@ def gate(setting: Setting) -> Section:
                     "step": step,
                     **figures(measured, step, size),
                     "of dense floor": measured.of_copy(step, passes * dense),
-                    "eager ms": 1e3 * took["eager"].seconds if rivalled else None,
-                    "compiled ms": 1e3 * took["compiled"].seconds if rivalled else None,
-                    "times faster": measured.times(step, best) if rivalled else None,
+                    "eager ms": took["eager"] if "eager" in beside else None,
+                    "compiled ms": took["compiled"] if "compiled" in beside else None,
+                    "times faster": (
+                        measured.times(step, measured.best(beside)) if beside else None
+                    ),
                     "error": None if step == "forward" else error,
                 }
             )

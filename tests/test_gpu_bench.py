@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -121,6 +123,102 @@ def test_latency_takes_each_input_in_turn() -> None:
     assert seen == [(i + 1) % 3 for i in range(len(seen))]
 
 
+class FakeGraph:
+    """Replays the time that its capture took on the clock."""
+
+    replays = 0
+
+    def replay(self) -> None:
+        FakeGraph.replays += 1
+        self.clock.now += self.took
+
+
+def fake_cuda(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> list[object]:
+    """torch.cuda on that clock, without a GPU; the pools that graphs were captured in."""
+    pools: list[object] = []
+
+    @contextlib.contextmanager
+    def graph(graph: FakeGraph, pool: object) -> Iterator[None]:
+        pools.append(pool)
+        start = clock.now
+        yield
+        graph.clock, graph.took = clock, clock.now - start
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            self.at = clock.now
+
+        def elapsed_time(self, end: Event) -> float:
+            return 1e3 * (end.at - self.at)
+
+    class Stream:
+        def __init__(self, device: object = None) -> None: ...
+
+        def wait_stream(self, other: object) -> None: ...
+
+    for name, stand_in in {
+        "graph": graph,
+        "CUDAGraph": FakeGraph,
+        "Event": Event,
+        "Stream": Stream,
+        "current_stream": Stream,
+        "stream": lambda stream: contextlib.nullcontext(),
+        "synchronize": lambda device=None: None,
+        "graph_pool_handle": lambda: (0, 7),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    return pools
+
+
+def test_graphs_between_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(measure_cuda.time, "perf_counter", clock)
+    pools = fake_cuda(monkeypatch, clock)
+    monkeypatch.setattr(FakeGraph, "replays", 0)
+    copy = SlowCopy(clock)
+    copy.device = torch.device("cuda")
+    seen: list[int] = []
+
+    def captured(index: int) -> None:
+        seen.append(index)
+        clock.now += 1e-4 * (1 + index)
+
+    def refused(index: int) -> None:
+        clock.now += 3e-4
+        if len(pools) == 2:  # while its graph is captured
+            raise RuntimeError("operation not permitted\nwhen stream is capturing")
+
+    measured = measure_cuda.interleaved(
+        {"graph": captured, "no graph": refused}, 3, copy, seconds=0, least=4
+    )
+    assert measured.timings["graph"].seconds == pytest.approx(2e-4)  # the mean of its inputs
+    assert measured.timings["graph"].how == measure_cuda.GRAPH
+    assert measured.timings["no graph"].seconds == pytest.approx(3e-4)
+    assert measured.timings["no graph"].how == "events: operation not permitted"
+    assert measured.bandwidth == pytest.approx(4000)
+    assert measured.of_copy("graph", 4) == pytest.approx(5)
+    assert seen == [0, 1, 2] * (measure_cuda.WARMUP + 1), "warm, then captured once"
+    assert pools == [(0, 7)] * 3, "one pool"
+    # A graph takes 0.6 ms: it runs once when captured, once to see that, twice in each round.
+    assert FakeGraph.replays - 2 - 4 == 1 + 1 + 4 * 2  # less those of the copy
+
+
+def test_latency_of_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(measure_cuda.time, "perf_counter", clock)
+    pools = fake_cuda(monkeypatch, clock)
+
+    def call(index: int) -> None:
+        clock.now += 1e-6
+
+    took = measure_cuda.latency(call, 5, torch.device("cuda"), rounds=20)
+    assert tuple(took) == pytest.approx((1e-6,) * 4)
+    assert len(pools) == 5, "a graph for each input"
+
+
 # --- Tables --------------------------------------------------------------------------------------
 
 SELECTED = {
@@ -166,6 +264,21 @@ def allowed(row: Row) -> float:
     return 1e-3
 
 
+def moved(title: str, row: Row) -> float | None:
+    """Bytes that must move, each once."""
+    if title == "Gate":
+        n, channels, side = (int(part) for part in re.findall(r"\d+", str(row["features"]))[:3])
+        opened = int(str(row["open"]).split()[0]) / channels if row["layout"] == "contiguous" else 1
+        passes = {"forward": 1 + opened, "backward": 3, "both": 4 + opened}[str(row["step"])]
+        return passes * n * channels * side * side * (2 if row["type"] == "float16" else 4)
+    if title not in ("Forward", "Crossover", "Backward and inverse"):
+        return None
+    n, height, width = (int(part) for part in re.findall(r"\d+", str(row["pictures"])))
+    coefficients = 4 * n * (height // 8) * (width // 8) * int(str(row["channels"]))
+    bytes_alone = title != "Backward and inverse" or row["operator"] == "block_idct to uint8"
+    return coefficients + (1 if bytes_alone else 4) * 3 * n * height * width
+
+
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.filterwarnings("default")  # of Dynamo
 @pytest.mark.parametrize("name", SELECTED)
@@ -186,6 +299,9 @@ def test_tables(name: str, tmp_path: Path) -> None:
             assert row.get(column, 1) is None or row.get(column, 1) > 0
         if isinstance(row.get("error"), float):
             assert row["error"] < allowed(row), row
+        if (size := moved(title, row)) is not None:
+            assert row["GB/s"] * row["ms"] * 1e6 == pytest.approx(size)
+            assert row["of copy"] == pytest.approx(row["floor ms"] / row["ms"])
     text = (tmp_path / "gpu.md").read_text()
     assert f"## {title}" in text and gpu.TINY in text
     assert torch.__version__ in text and freqops.__version__ in text
@@ -230,6 +346,17 @@ def test_every_table_has_its_own_title() -> None:
 # --- Rivals --------------------------------------------------------------------------------------
 
 
+def tensors(of: object) -> Iterator[torch.Tensor]:
+    """All that a function holds."""
+    if isinstance(of, torch.Tensor):
+        yield of
+    elif isinstance(of, (list, tuple)):
+        for each in of:
+            yield from tensors(each)
+    elif cells := getattr(of, "__closure__", None):
+        yield from tensors([cell.cell_contents for cell in cells])
+
+
 def test_rivals_lie_on_the_device_and_compute_what_we_do() -> None:
     images = gpu_setting.Pictures(2, 16, 24).drawn(tiny().generator)
     transform = gpu_rivals.made(tiny(), 24)
@@ -243,7 +370,9 @@ def test_rivals_lie_on_the_device_and_compute_what_we_do() -> None:
         whole = gpu_rivals.within(rival, tf32=tf32)
         error = gpu_rivals.checked(name, transform, whole(images), exact)
         assert error < (2 if "float16" in name else 2e-3), name
-        assert there[name][0](images.to("meta")).shape == exact.shape  # on no other device
+        assert there[name][0](images.to("meta")).shape == exact.shape
+        held = list(tensors(there[name][0]))
+        assert held and all(t.is_meta for t in held), name
     assert gpu_rivals.TO_COMPILE and set(gpu_rivals.TO_COMPILE) <= set(here)
     with pytest.raises(ValueError, match="product is off by"):
         gpu_rivals.checked("product", transform, exact + 1, exact)
