@@ -23,6 +23,7 @@ from pathlib import Path
 
 import gpu_block_dct
 import gpu_gate
+import gpu_goals
 import gpu_networks
 import gpu_rivals
 import torch
@@ -211,6 +212,7 @@ class Run:
     def write(self) -> None:
         content = json.loads(self.results.json("gpu", self.facts))
         content["tiny"] = self.setting.tiny
+        content["goals"] = gpu_goals.rows(self.results.tables)
         content["done"] = self.done
         content["left"] = self.left
         content["problems"] = self.problems
@@ -221,7 +223,9 @@ class Run:
         parts = ["# freqops on a GPU", ABOUT]
         if self.setting.tiny:
             parts.append(f"**{TINY}**")
-        parts.append(self.results.markdown(self.facts))
+        parts.append(", ".join(self.facts.values()))
+        parts.append(gpu_goals.GOALS.markdown(gpu_goals.rows(self.results.tables)))
+        parts += [table.markdown(rows) for table, rows in self.results.tables.items()]
         if self.problems:
             lines = [
                 f"- {name}: {' '.join(text.split())[:300]}" for name, text in self.problems.items()
@@ -292,6 +296,7 @@ def main(given: list[str] | None = None) -> int:
     for section in sections:
         run.measure(section, until)
     run.write()
+    print(gpu_goals.GOALS.markdown(gpu_goals.rows(run.results.tables)))
     for name, problem in run.problems.items():
         print(f"FAILED  {name}: {problem}")
     left = sum(len(names) for names in run.left.values())

@@ -26,11 +26,15 @@ sys.path.append(BENCHMARKS)
 import exercise  # noqa: E402
 import gpu  # noqa: E402
 import gpu_gate  # noqa: E402
+import gpu_goals  # noqa: E402
 import gpu_rivals  # noqa: E402
 import gpu_setting  # noqa: E402
 import measure_cuda  # noqa: E402
+from gpu_block_dct import FORWARD, LATENCY  # noqa: E402
+from gpu_gate import GATE  # noqa: E402
+from gpu_networks import NETWORKS  # noqa: E402
 from gpu_setting import Section, Setting  # noqa: E402
-from tables import Row, Table  # noqa: E402
+from tables import Cell, Row, Table  # noqa: E402
 
 CPU = torch.device("cpu")
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
@@ -424,6 +428,56 @@ def test_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen == ["product", "registers"]
 
 
+# --- Goals ---------------------------------------------------------------------------------------
+
+
+def row_of(table: Table, **cells: Cell) -> Row:
+    return dict.fromkeys(table.columns) | cells
+
+
+def test_goals() -> None:
+    forward = [
+        row_of(table, pictures=f"{n} x 448x448", channels=c, kernel=kernel, **{"of copy": share})
+        for table, n, c, kernel, share in (
+            (FORWARD, 256, 24, "registers", 0.5),
+            (FORWARD, 256, 24, "product", 0.95),
+            (FORWARD, 256, 64, "registers", 0.93),
+            (FORWARD, 256, 64, "product", 0.91),
+            (FORWARD, 64, 64, "registers", 0.1),
+        )
+    ]
+    first, *more = gpu_goals.rows({FORWARD: forward})
+    assert more == [], "nothing else was measured"
+    assert first == {
+        "goal": "block_dct, 256 pictures, share of the copy",
+        "wanted": "90.0%",
+        "measured": "93.0%",
+        "reached": "yes",
+        "worst row": "256 x 448x448, 64",
+    }
+    latency = [row_of(LATENCY, what="block_dct", channels=24, **{"replay us": us}) for us in (9, 7)]
+    latency += [row_of(LATENCY, what="one number", **{"replay us": 20})]
+    latency += [row_of(LATENCY, what="block_dct", channels=192, **{"replay us": 8.0})]
+    (found,) = gpu_goals.rows({LATENCY: latency})
+    assert (found["wanted"], found["measured"], found["reached"]) == (
+        "below 8.00 us",
+        "8.00 us",
+        "no",
+    )
+    networks = [
+        row_of(NETWORKS, network=f"ResNet-50, {name}", variant="float16", **{"of alone": share})
+        for name, share in (("24 channels", 0.98), ("192 channels", 0.5), ("RGB", 0.6))
+    ]
+    networks += [row_of(NETWORKS, network="MobileNetV2, 24 channels", **{"of alone": 0.97})]
+    (found,) = gpu_goals.rows({NETWORKS: networks})
+    assert (found["measured"], found["reached"]) == ("97.0%", "yes")
+    assert "MobileNetV2" in found["worst row"]
+    closed = row_of(GATE, open="24 of 192", step="forward", layout="contiguous")
+    gates = [closed | {"of copy": 0.1, "of dense floor": 1.3}]
+    (found,) = gpu_goals.rows({GATE: gates})
+    assert found["reached"] == "yes" and found["measured"] == "130.0%"
+
+
 # --- What is written -----------------------------------------------------------------------------
 
 NUMBERS = Table("Numbers", "What they are.", {"case": "{}", "ms": "{:.2f}"})
@@ -457,7 +511,8 @@ def test_a_run_keeps_what_it_has_and_goes_on(tmp_path: Path) -> None:
     run.measure(numbers(calls), time.monotonic() + 60)
     assert calls == ["first", "broken", "second"]
     content = json.loads((tmp_path / "gpu.json").read_text())
-    assert set(content) == {"operator", "machine", "tables", "tiny", "done", "left", "problems"}
+    keys = {"operator", "machine", "tables", "goals", "tiny", "done", "left", "problems"}
+    assert set(content) == keys
     assert content["tables"] == {
         "Numbers": [{"case": "first", "ms": 1.5}, {"case": "second", "ms": 1.5}]
     }
