@@ -41,7 +41,7 @@ python=$(command -v "${PYTHON:-python3}") || fail "no ${PYTHON:-python3} here: s
 python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")
 PATH=$(dirname "$python"):$PATH
 for folder in "${CUDA_HOME:-}" "${CUDA_PATH:-}" /usr/local/cuda; do
-  [[ -n $folder && -d $folder/bin ]] && PATH=$PATH:$folder/bin
+  [[ -n $folder && -d $folder/bin ]] && PATH=$PATH:$folder/bin:$folder/compute-sanitizer
 done
 export PATH
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
@@ -165,7 +165,8 @@ run_sanitizers() {
   [[ $help == *--report-api-errors* ]] && options+=(--report-api-errors no)
   local tools=(memcheck racecheck initcheck synccheck) remaining=4
   for tool in "${tools[@]}"; do
-    # An equal share of what is left; a tool that needs less leaves it to the next.
+    # An equal share of what is left; a tool that needs less leaves it to the next. A third of it is
+    # for torch to load, which takes long under the tools.
     each=$(($(left 10) / remaining))
     remaining=$((remaining - 1))
     echo "$tool, $each s"
@@ -173,7 +174,7 @@ run_sanitizers() {
     # Without the cache every tensor is an allocation of its own, whose ends are watched.
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout --kill-after=10 "$each" \
       compute-sanitizer --tool "$tool" "${options[@]}" \
-      "$python" benchmarks/exercise.py --device cuda --seconds $((each > 40 ? each - 25 : each / 2)) \
+      "$python" benchmarks/exercise.py --device cuda --seconds $((each * 2 / 3)) \
       >"$output/gpu_$tool.log" 2>&1 || status=$?
     summary=$(grep -E 'SUMMARY' "$output/gpu_$tool.log" | tail -n 1 | sed 's/^=* *//') || true
     cases=$(grep -E '^exercise:' "$output/gpu_$tool.log" | tail -n 1 | sed 's/^exercise: //') || true
