@@ -199,6 +199,7 @@ def test_a_gate_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_a_gate_on_a_gpu_is_waited_for_once() -> None:
     gate = torch.cat(gates(4)).cuda()
     statistics = GateStatistics(SOME)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
-from support import pictures
+from support import cuda_graph_of, generator, pictures
 from torch import Tensor
 
 from freqops import block_dct, block_idct, gumbel_gate, reference
@@ -104,3 +107,178 @@ def test_gates_repeat_bit_for_bit(form: torch.memory_format) -> None:
         assert all(map(torch.equal, gate_step(x, logits, noise), first))
     want = reference.gumbel_gate(x.double(), logits.double(), noise)
     torch.testing.assert_close(first[0].double(), want[0])
+
+
+# --- Every operator ------------------------------------------------------------------------------
+
+Step = Callable[..., tuple[Tensor, ...]]
+
+SOME = (0, 70, 9, 191, 64, 5)
+MEAN, STD = [0.5 * i for i in range(6)], [1 + 0.25 * i for i in range(6)]
+
+
+def operators(device: str = "cuda") -> dict[str, tuple[list[Tensor], Step]]:
+    """By name: inputs, and one call of the operator on them. Later builds have more of them."""
+    namespace = torch.ops.freqops
+    mean, std = (torch.tensor(values, device=device) for values in (MEAN, STD))
+    pixels = pictures((4, 3, 130, 202)).to(device)
+    values = torch.randn(4, 6, 17, 26, generator=generator()).to(device)
+    x, logits, noise = gate_arguments(device)
+    tau = torch.tensor(0.7, device=device)
+    gate = (noise > 0).float()
+
+    def transform(images: Tensor, chroma: str = "4:4:4", last: bool = False) -> tuple[Tensor]:
+        return (
+            namespace.block_dct(images, SOME, mean, std, chroma, "none", "float32", last, False),
+        )
+
+    def gradient(grad: Tensor, chroma: str = "4:4:4") -> tuple[Tensor]:
+        return (namespace.block_dct_backward(grad, SOME, std, chroma, 130, 202, "float32"),)
+
+    def inverse(coefficients: Tensor, dtype: str) -> tuple[Tensor]:
+        return (namespace.block_idct(coefficients, SOME, mean, std, 130, 202, dtype, False),)
+
+    def gated(x: Tensor, logits: Tensor, noise: Tensor, tau: Tensor) -> tuple[Tensor, ...]:
+        return namespace.gumbel_gate(x, logits, noise, tau, True)
+
+    def gate_gradient(x: Tensor, grad: Tensor, logits: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        return namespace.gumbel_gate_backward(grad, None, x, logits, noise, tau, True, True)
+
+    last = x.contiguous(memory_format=torch.channels_last)
+    found: dict[str, tuple[list[Tensor], Step]] = {
+        "block_dct": ([pixels], transform),
+        "block_dct of floats": ([pixels / 255], transform),
+        "block_dct 4:2:0": ([pixels], lambda x: transform(x, "4:2:0")),
+        "block_dct dctnet": ([pixels], lambda x: transform(x, "dctnet")),
+        "block_dct channels_last": ([pixels], lambda x: transform(x, last=True)),
+        "block_dct_backward": ([values], gradient),
+        "block_dct_backward 4:2:0": ([values], lambda x: gradient(x, "4:2:0")),
+        "block_dct_backward dctnet": ([values], lambda x: gradient(x, "dctnet")),
+        "block_idct to bytes": ([values], lambda x: inverse(x, "uint8")),
+        "block_idct": ([values], lambda x: inverse(x, "float32")),
+        "block_idct_backward": (
+            [pixels / 255],
+            lambda x: (namespace.block_idct_backward(x, SOME, std, "float32"),),
+        ),
+        "gumbel_gate": ([x, logits, noise, tau], gated),
+        "gumbel_gate channels_last": ([last, logits, noise, tau], gated),
+        "gumbel_gate_backward": ([x, x.flip(0), logits, noise], gate_gradient),
+        "gumbel_gate_backward channels_last": ([last, last.flip(0), logits, noise], gate_gradient),
+    }
+    if hasattr(namespace, "block_dct_mean"):
+        found["block_dct_mean"] = (
+            [pixels],
+            lambda x: (namespace.block_dct_mean(x, SOME, mean, std, "4:4:4"),),
+        )
+    if hasattr(namespace, "block_dct_gated"):
+        open_or_not = gate[:, : len(SOME)].contiguous()
+        found["block_dct_gated"] = (
+            [pixels, open_or_not],
+            lambda x, g: (
+                namespace.block_dct_gated(x, g, SOME, mean, std, "4:4:4", "float32", False),
+            ),
+        )
+    return found
+
+
+@pytest.fixture(params=["registers", "product"])
+def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each kernel of block_dct for bytes."""
+    if request.param == "product":
+        if not hasattr(torch.ops.freqops, "set_dct_kernel"):
+            pytest.skip("the product is not in this build")
+        torch.ops.freqops.set_dct_kernel("product")
+    yield request.param
+    if request.param == "product":
+        torch.ops.freqops.set_dct_kernel("registers")
+
+
+NAMES = list(operators("meta"))
+
+
+def others(inputs: list[Tensor], seed: int) -> list[Tensor]:
+    """The same numbers in another order, in the same layout."""
+    order = torch.Generator().manual_seed(seed)
+
+    def shuffled(t: Tensor) -> Tensor:
+        places = torch.randperm(t.numel(), generator=order).to(t.device)
+        return torch.empty_like(t).copy_(t.flatten()[places].view(t.shape))
+
+    return [shuffled(t) for t in inputs]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_graph_replays_with_other_inputs(name: str, kernel: str) -> None:
+    inputs, step = operators()[name]
+    graph, results = cuda_graph_of(lambda: step(*inputs))
+    before = None
+    for seed in range(3):
+        for held, fresh in zip(inputs, others(inputs, seed), strict=True):
+            held.copy_(fresh)
+        for result in results:
+            result.fill_(77)
+        graph.replay()
+        assert all(map(torch.equal, results, step(*inputs)))
+        assert before is None or not torch.equal(results[0], before)
+        before = results[0].clone()
+
+
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+@pytest.mark.parametrize("name", NAMES)
+def test_waits_for_nothing_on_a_side_stream(name: str, kernel: str) -> None:
+    """The inputs arrive late on a side stream, and nothing between there and the call waits."""
+    inputs, step = operators()[name]
+    want = step(*inputs)
+    late, stream = [torch.zeros_like(t) for t in inputs], torch.cuda.Stream()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.cuda.stream(stream):
+            torch.cuda._sleep(200_000_000)
+            for held, given in zip(late, inputs, strict=True):
+                held.copy_(given)
+            got = step(*late)
+        running = not stream.query()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert running, "the call waited for the GPU"
+    stream.synchronize()
+    assert all(map(torch.equal, got, want))
+
+
+def test_threads_with_streams_of_their_own(kernel: str) -> None:
+    """Two Python threads call all operators at once, each on its own stream and inputs."""
+    every = operators()
+    given = [{name: others(t, seed) for name, (t, _) in every.items()} for seed in (1, 2)]
+    want = [{name: every[name][1](*t) for name, t in mine.items()} for mine in given]
+    torch.cuda.synchronize()
+    start = threading.Barrier(2)
+    wrong: list[str] = []
+
+    def work(which: int) -> None:
+        try:
+            stream = torch.cuda.Stream()
+            start.wait(timeout=60)
+            with torch.cuda.stream(stream):
+                for _ in range(20):
+                    for name, mine in given[which].items():
+                        got = every[name][1](*mine)
+                        if not all(map(torch.equal, got, want[which][name])):
+                            wrong.append(f"{name}, thread {which}")
+        except Exception as error:
+            wrong.append(f"thread {which}: {error!r}")
+
+    threads = [threading.Thread(target=work, args=(which,)) for which in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert wrong == [] and not any(thread.is_alive() for thread in threads)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_repeats_bit_for_bit(name: str, kernel: str) -> None:
+    inputs, step = operators()[name]
+    first = step(*inputs)
+    for _ in range(5):
+        assert all(map(torch.equal, step(*inputs), first))
