@@ -32,7 +32,7 @@ MOST = 168
 # Four blocks side by side in one row of blocks, in two rows, in two pictures; edges to replicate;
 # more tiles than the emulation has warps at a time.
 SIZES = [(1, 1), (8, 8), (8, 32), (24, 64), (16, 24), (64, 72), (17, 40), (33, 150), (70, 96)]
-SIZES += [(16, 48), (184, 192)]
+SIZES += [(16, 48), (256, 272)]
 
 
 @pytest.fixture(params=["cuda-emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
