@@ -194,8 +194,22 @@ __device__ __forceinline__ void transform_row(const AnalysisParams<acc>& p,
 template <bool kSmoothed>
 constexpr int kResident = kSmoothed ? 2 : 4;
 
-// kSmoothed: chroma "dctnet", which needs neighbouring blocks and more registers.
-template <class scalar_t, class result_t, class acc, bool kSmoothed>
+// The result of entry e for a picture. A closed channel is zero, also where the coefficient is NaN.
+template <bool kGated, class acc>
+__device__ __forceinline__ acc outcome(const AnalysisParams<acc>& p, uint32_t picture, int e,
+                                       const Entry<acc>& entry, acc coefficient) {
+  const acc x = coefficient * entry.scale + entry.offset;
+  if constexpr (kGated) {
+    const acc gate = load<AnyType, acc>(
+        p.gate.data, p.gate.type, int64_t(picture) * p.channels.count + p.channels.position[e]);
+    return gate == 0 ? acc(0) : x * gate;
+  }
+  return x;
+}
+
+// kSmoothed: chroma "dctnet", which needs neighbouring blocks and more registers. kGated: results
+// times a gate.
+template <class scalar_t, class result_t, class acc, bool kSmoothed, bool kGated = false>
 __global__ void __launch_bounds__(kThreads<acc>, kResident<kSmoothed>)
     analysis_kernel(const __grid_constant__ AnalysisParams<acc> p) {
   __shared__ Planes<acc> planes;
@@ -245,7 +259,7 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<kSmoothed>)
         for (int e = start[u]; e < start[u + 1]; ++e) {
           const Entry<acc> entry = entries[e];
           Memory<result_t>::store(first_channel + entry.channel, p.result_type,
-                                  row[u] * entry.scale + entry.offset);
+                                  outcome<kGated>(p, at.picture, e, entry, row[u]));
         }
     }
     return;
@@ -263,12 +277,13 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<kSmoothed>)
   }
   __syncthreads();
   for (int b = thread / 32; b < kTile<acc> && first + b < p.grid.blocks; b += kThreads<acc> / 32) {
+    const uint32_t picture = kGated ? quotient(first + b, p.grid.area) : 0;
     char* const first_channel = result + int64_t(first + b) * p.channels.count * size;
     for (int e = thread % 32; e < p.channels.count; e += 32) {
       const int c = p.channels.coefficient[e];
       const acc x = planes[c / kCoefficients][c / kBlock % kBlock][c % kBlock][b];
       Memory<result_t>::store(first_channel + entries[e].channel, p.result_type,
-                              x * entries[e].scale + entries[e].offset);
+                              outcome<kGated>(p, picture, e, entries[e], x));
     }
   }
 }

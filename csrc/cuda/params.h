@@ -46,6 +46,12 @@ struct Statistic {
   bool is_double, by_coefficient;
 };
 
+// Factors of the results by picture and output position, or null.
+struct Gate {
+  const void* data;  // [N, C] contiguous
+  Type type;         // float or wider, or a 16-bit type
+};
+
 // Pixels to coefficients: block_dct, block_idct_backward.
 template <class acc>
 struct AnalysisParams {
@@ -55,6 +61,7 @@ struct AnalysisParams {
   Grid grid;
   Channels channels;
   Statistic mean, std;
+  Gate gate;                // of the launch's first picture; read by launch_gated_analysis alone
   ColorMatrix<acc> matrix;  // times pixels
   acc shift;                // added to Y
   acc white;                // rounded: times pixels before the matrix, so that k / 255 is k again
