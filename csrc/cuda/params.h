@@ -30,14 +30,32 @@ struct Grid {
   Divisor area, width;  // blocks of a picture, and of one row of it
 };
 
-// The chosen channels in ascending order of their coefficient: entry e is channel position[e] of the
-// tensor and holds coefficient[e]; entries start[c] to start[c + 1] - 1 hold coefficient c.
+// component * 64 + v * 8 + u to component * 64 + u * 8 + v, and back.
+FREQOPS_HOST_DEVICE constexpr int transposed(int c) {
+  return c / kCoefficients * kCoefficients + c % kBlock * kBlock + c / kBlock % kBlock;
+}
+
+// The chosen channels: entry e is channel position[e] of the tensor and holds coefficient[e]. They are
+// in ascending order of component * 64 + u * 8 + v, one column of coefficients after the other, where
+// column_start is read, else in any order.
 struct Channels {
   int32_t count;                   // C
   uint8_t coefficient[kChannels];  // [C] component * 64 + v * 8 + u
   uint8_t position[kChannels];     // [C]
-  uint8_t start[kChannels + 1];
-  uint8_t rows[kComponents];  // bit v: row v of the component holds something
+  uint8_t
+      column_start[kChannels + 1];  // of component * 64 + u * 8 + v: its entries, up to the next
+  uint8_t columns[kComponents];     // bit u: column u of the component holds something
+};
+
+// The bytes that one access moves in rows of pixels: eight elements of one byte, else 16 bytes.
+template <int kSize>
+constexpr int kWideBytes = kSize == 1 ? 8 : 16;
+
+// How the eight pixels of a row of a block lie in memory.
+enum class PixelAccess : uint8_t {
+  kElements,     // in any way: one element at a time
+  kRows,         // those of a colour next to each other, aligned to kWideBytes
+  kInterleaved,  // red, green, blue, red, ... without gaps, aligned to kWideBytes
 };
 
 // mean or std on the device, or null.
@@ -65,9 +83,10 @@ struct AnalysisParams {
   ColorMatrix<acc> matrix;  // times pixels
   acc shift;                // added to Y
   acc white;                // rounded: times pixels before the matrix, so that k / 255 is k again
-  acc dct_scale[kCoefficients];  // of the DCT's outputs, v * 8 + u
+  acc dct_scale[kCoefficients];  // of the DCT's outputs, v * 8 + u or u * 8 + v: it is symmetric
   Chroma chroma;
   Edge edge;
+  PixelAccess access;  // to the pictures; kElements is always right
   bool rounded;        // planes and coefficients to integers
   bool times_std;      // out = c * std, else (c - mean) / std
   bool channels_last;  // the result's memory format
@@ -85,9 +104,10 @@ struct SynthesisParams {
   Statistic mean, std;
   ColorMatrix<acc> matrix;       // times planes
   acc shift;                     // added to R, G and B
-  acc dct_scale[kCoefficients];  // of the transposed DCT's inputs, v * 8 + u
+  acc dct_scale[kCoefficients];  // of the transposed DCT's inputs, symmetric in v and u
   Chroma chroma;                 // k444 or k420
   Edge edge;         // pixels beyond it are added to the last one (kReplicate) or cropped (kZero)
+  bool wide;         // rows of eight pixels of the result are aligned to kWideBytes
   bool times_std;    // c * std + mean, else c / std
   bool planes_only;  // the result is Y, Cb, Cr: even the unit matrix would spread a NaN (0 * NaN)
 };

@@ -37,23 +37,48 @@ inline void check_grid(const char* op, int64_t grid_height, int64_t grid_width) 
                   grid_height, " x ", grid_width, " blocks");
 }
 
-inline Channels prepare_channels(IntHeaderOnlyArrayRef channels) {
+// As the kernels want them that go through columns of coefficients. A channels_last result is written
+// entry after entry: its entries come in the order of the tensor.
+inline Channels prepare_channels(IntHeaderOnlyArrayRef channels, bool channels_last = false) {
   Channels out{};
   out.count = int32_t(channels.size());
   int count[kChannels] = {};
-  for (const int64_t c : channels) ++count[c];
+  for (const int64_t c : channels) ++count[transposed(int(c))];
   int next[kChannels];
-  for (int c = 0; c < kChannels; ++c) {
-    next[c] = out.start[c];
-    out.start[c + 1] = uint8_t(next[c] + count[c]);
-    if (count[c] > 0) out.rows[c / kCoefficients] |= uint8_t(1 << c / kBlock % kBlock);
+  for (int s = 0; s < kChannels; ++s) {
+    next[s] = out.column_start[s];
+    out.column_start[s + 1] = uint8_t(next[s] + count[s]);
+    if (count[s] > 0) out.columns[s / kCoefficients] |= uint8_t(1 << s / kBlock % kBlock);
   }
   for (int i = 0; i < out.count; ++i) {
-    const int e = next[channels[i]]++;
+    const int e = channels_last ? i : next[transposed(int(channels[i]))]++;
     out.position[e] = uint8_t(i);
     out.coefficient[e] = uint8_t(channels[i]);
   }
   return out;
+}
+
+inline bool wide_aligned(Type type, int64_t bytes) {
+  return bytes % (type == Type::kUint8 ? kWideBytes<1> : kWideBytes<2>) == 0;
+}
+
+// The widest access that the memory of pictures allows. Blocks start at multiples of 8 pixels, so
+// alignment is that of the first pixel and of the steps between rows, colours and pictures.
+inline PixelAccess widest_access(const View& v) {
+  const auto aligned = [&](int64_t stride) {
+    return wide_aligned(v.type, stride * element_size(v.type));
+  };
+  if (!wide_aligned(v.type, int64_t(reinterpret_cast<uintptr_t>(v.data))) || !aligned(v.stride_n) ||
+      !aligned(v.stride_h))
+    return PixelAccess::kElements;
+  if (v.stride_w == 1 && aligned(v.stride_c)) return PixelAccess::kRows;
+  if (v.stride_w == kComponents && v.stride_c == 1) return PixelAccess::kInterleaved;
+  return PixelAccess::kElements;
+}
+
+// Whether the rows of contiguous pictures are whole blocks that all start aligned.
+inline bool wide_result(const void* data, Type type, int64_t width) {
+  return width % kBlock == 0 && wide_aligned(type, int64_t(reinterpret_cast<uintptr_t>(data)));
 }
 
 // The tensor's memory is read by the kernel: it must outlive the launch.
