@@ -7,6 +7,7 @@
 #include "../math/color.h"
 #include "../math/dct8.h"
 #include "../plan.h"
+#include "pixel_access.h"
 
 namespace freqops::cuda {
 
@@ -45,17 +46,6 @@ struct Channels {
   uint8_t
       column_start[kChannels + 1];  // of component * 64 + u * 8 + v: its entries, up to the next
   uint8_t columns[kComponents];     // bit u: column u of the component holds something
-};
-
-// The bytes that one access moves in rows of pixels: eight elements of one byte, else 16 bytes.
-template <int kSize>
-constexpr int kWideBytes = kSize == 1 ? 8 : 16;
-
-// How the eight pixels of a row of a block lie in memory.
-enum class PixelAccess : uint8_t {
-  kElements,     // in any way: one element at a time
-  kRows,         // those of a colour next to each other, aligned to kWideBytes
-  kInterleaved,  // red, green, blue, red, ... without gaps, aligned to kWideBytes
 };
 
 // mean or std on the device, or null.

@@ -58,29 +58,6 @@ inline Channels prepare_channels(IntHeaderOnlyArrayRef channels, bool channels_l
   return out;
 }
 
-inline bool wide_aligned(Type type, int64_t bytes) {
-  return bytes % (type == Type::kUint8 ? kWideBytes<1> : kWideBytes<2>) == 0;
-}
-
-// The widest access that the memory of pictures allows. Blocks start at multiples of 8 pixels, so
-// alignment is that of the first pixel and of the steps between rows, colours and pictures.
-inline PixelAccess widest_access(const View& v) {
-  const auto aligned = [&](int64_t stride) {
-    return wide_aligned(v.type, stride * element_size(v.type));
-  };
-  if (!wide_aligned(v.type, int64_t(reinterpret_cast<uintptr_t>(v.data))) || !aligned(v.stride_n) ||
-      !aligned(v.stride_h))
-    return PixelAccess::kElements;
-  if (v.stride_w == 1 && aligned(v.stride_c)) return PixelAccess::kRows;
-  if (v.stride_w == kComponents && v.stride_c == 1) return PixelAccess::kInterleaved;
-  return PixelAccess::kElements;
-}
-
-// Whether the rows of contiguous pictures are whole blocks that all start aligned.
-inline bool wide_result(const void* data, Type type, int64_t width) {
-  return width % kBlock == 0 && wide_aligned(type, int64_t(reinterpret_cast<uintptr_t>(data)));
-}
-
 // The tensor's memory is read by the kernel: it must outlive the launch.
 inline Statistic prepare_statistic(const std::optional<Tensor>& t) {
   if (!t.has_value()) return {nullptr, false, false};

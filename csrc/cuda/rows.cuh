@@ -1,10 +1,8 @@
 // Eight pixels of a row of a block, in accesses of 8 or 16 bytes where the launch allows them
-// (params.h, PixelAccess), else one element at a time.
+// (pixel_access.h), else one element at a time.
 #pragma once
 
-#include <cstring>
-#include <type_traits>
-
+#include "pack.cuh"
 #include "tile.cuh"
 
 namespace freqops::cuda {
@@ -14,6 +12,14 @@ template <class T>
 struct alignas(kWideBytes<sizeof(T)>) Wide {
   uint32_t word[kWideBytes<sizeof(T)> / 4];
 };
+
+// A GPU faults where the address is not aligned, and so does the emulation.
+template <class T>
+__device__ __forceinline__ void check_aligned([[maybe_unused]] const void* at) {
+#if defined(FREQOPS_EMULATED)
+  if (reinterpret_cast<uintptr_t>(at) % sizeof(Wide<T>) != 0) emulation::fail("misaligned address");
+#endif
+}
 
 // Bytes that the digits of the selector name, the lowest first: 0 to 3 of a, 4 to 7 of b.
 __device__ __forceinline__ uint32_t permute_bytes(uint32_t a, uint32_t b, uint32_t selector) {
@@ -33,17 +39,12 @@ constexpr float kTwoTo23 = 8388608;
 
 __device__ __forceinline__ float byte_to_float(uint32_t word, int byte) {
   const uint32_t bits = permute_bytes(word, 0x4b000000, 0x7440 + byte);
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x - kTwoTo23;
+  return bit_cast<float>(bits) - kTwoTo23;
 }
 
 // As Store<uint8_t>, in the lowest byte.
 __device__ __forceinline__ uint32_t float_to_byte(float x) {
-  const float sum = fminf(fmaxf(x, 0), 255) + kTwoTo23;
-  uint32_t bits;
-  memcpy(&bits, &sum, sizeof bits);
-  return bits;
+  return bit_cast<uint32_t>(fminf(fmaxf(x, 0), 255) + kTwoTo23);
 }
 
 // kCount elements from an aligned address.
@@ -53,13 +54,14 @@ __device__ __forceinline__ void load_run(const char* at, float (&x)[kCount]) {
   static_assert(kCount % kEach == 0);
 #pragma unroll
   for (int i = 0; i < kCount; i += kEach) {
-    const Wide<T> wide = *reinterpret_cast<const Wide<T>*>(at + i * sizeof(T));
+    check_aligned<T>(at + i * sizeof(T));
+    const Wide<T> run = *reinterpret_cast<const Wide<T>*>(at + i * sizeof(T));
     if constexpr (sizeof(T) == 1) {
 #pragma unroll
-      for (int j = 0; j < kEach; ++j) x[i + j] = byte_to_float(wide.word[j / 4], j % 4);
+      for (int j = 0; j < kEach; ++j) x[i + j] = byte_to_float(run.word[j / 4], j % 4);
     } else {
       T elements[kEach];
-      memcpy(elements, &wide, sizeof wide);
+      memcpy(elements, &run, sizeof run);
 #pragma unroll
       for (int j = 0; j < kEach; ++j) x[i + j] = float(elements[j]);
     }
@@ -72,7 +74,7 @@ __device__ __forceinline__ void store_run(char* at, const float (&x)[kBlock]) {
   constexpr int kEach = sizeof(Wide<T>) / sizeof(T);
 #pragma unroll
   for (int i = 0; i < kBlock; i += kEach) {
-    Wide<T> wide;
+    Wide<T> run;
     if constexpr (sizeof(T) == 1) {
 #pragma unroll
       for (int j = 0; j < kEach; j += 4) {
@@ -80,15 +82,16 @@ __device__ __forceinline__ void store_run(char* at, const float (&x)[kBlock]) {
             permute_bytes(float_to_byte(x[i + j]), float_to_byte(x[i + j + 1]), 0x0040);
         const uint32_t high =
             permute_bytes(float_to_byte(x[i + j + 2]), float_to_byte(x[i + j + 3]), 0x0040);
-        wide.word[j / 4] = permute_bytes(low, high, 0x5410);
+        run.word[j / 4] = permute_bytes(low, high, 0x5410);
       }
     } else {
       T elements[kEach];
 #pragma unroll
       for (int j = 0; j < kEach; ++j) elements[j] = Store<T, float>::value(x[i + j]);
-      memcpy(&wide, elements, sizeof wide);
+      memcpy(&run, elements, sizeof run);
     }
-    *reinterpret_cast<Wide<T>*>(at + i * sizeof(T)) = wide;
+    check_aligned<T>(at + i * sizeof(T));
+    *reinterpret_cast<Wide<T>*>(at + i * sizeof(T)) = run;
   }
 }
 
@@ -137,7 +140,7 @@ struct Row {
   // The same by the launch's access. A block that the right edge cuts takes the last way.
   __device__ __forceinline__ void load(PixelAccess access, int column,
                                        acc (&x)[kComponents][kBlock]) const {
-    if constexpr (!std::is_same<scalar_t, AnyType>::value) {
+    if constexpr (!std::is_same_v<scalar_t, AnyType>) {
       if (column + kBlock <= int(view.width)) {
         if (access == PixelAccess::kRows) {
 #pragma unroll

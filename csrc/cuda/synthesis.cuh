@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(kThreads<acc>)
       int64_t(at.picture) * kComponents * area + int64_t(row) * p.width + column;
   const int64_t size = Memory<result_t>::size(p.result_type);
   char* const result = static_cast<char*>(p.result) + at_result * size;
-  if constexpr (!std::is_same<result_t, AnyType>::value) {
+  if constexpr (!std::is_same_v<result_t, AnyType>) {
     if (p.wide) {
 #pragma unroll
       for (int c = 0; c < kComponents; ++c)
