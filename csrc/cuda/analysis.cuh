@@ -170,17 +170,35 @@ __device__ __forceinline__ void transform_column(const AnalysisParams<acc>& p,
 template <bool kSmoothed>
 constexpr int kResident = kSmoothed ? 2 : 4;
 
-// The result of entry e for a picture. A closed channel is zero, also where the coefficient is NaN.
-template <bool kGated, class acc>
-__device__ __forceinline__ acc outcome(const AnalysisParams<acc>& p, uint32_t picture, int e,
-                                       const Entry<acc>& entry, acc coefficient) {
-  const acc x = coefficient * entry.scale + entry.offset;
-  if constexpr (kGated) {
-    const acc gate = load<AnyType, acc>(
-        p.gate.data, p.gate.type, int64_t(picture) * p.channels.count + p.channels.position[e]);
-    return gate == 0 ? acc(0) : x * gate;
+// The gates of two pictures by entry: that of a tile's first block and the next.
+template <class acc>
+using Gates = acc[2][kChannels];
+
+template <class acc>
+__device__ __forceinline__ acc load_gate(const AnalysisParams<acc>& p, uint32_t picture, int e) {
+  return load<AnyType, acc>(p.gate.data, p.gate.type,
+                            int64_t(picture) * p.channels.count + p.channels.position[e]);
+}
+
+template <class acc>
+__device__ __forceinline__ void prepare_gates(const AnalysisParams<acc>& p, uint32_t first,
+                                              Gates<acc>& gates) {
+  const uint32_t last = quotient(p.grid.blocks - 1, p.grid.area);
+#pragma unroll 1
+  for (int e = int(threadIdx.x); e < p.channels.count; e += kThreads<acc>) {
+    gates[0][e] = load_gate(p, first, e);
+    gates[1][e] = load_gate(p, smaller(first + 1, last), e);
   }
-  return x;
+}
+
+// A closed channel is zero, also where its coefficient is NaN. A tile holds blocks of two pictures at
+// most, unless they have fewer blocks than fit between their neighbours.
+template <class acc>
+__device__ __forceinline__ acc apply_gate(const AnalysisParams<acc>& p, const Gates<acc>& gates,
+                                          uint32_t first, uint32_t picture, int e, acc x) {
+  const acc gate =
+      p.grid.area.divisor >= kTile<acc> - 1 ? gates[picture - first][e] : load_gate(p, picture, e);
+  return gate == 0 ? acc(0) : x * gate;
 }
 
 // kSmoothed: chroma "dctnet", which needs neighbouring blocks and more registers. kGated: results
@@ -190,10 +208,13 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<kSmoothed>)
     analysis_kernel(const __grid_constant__ AnalysisParams<acc> p) {
   __shared__ Planes<acc> planes;
   __shared__ Entry<acc> entries[kChannels];
+  [[maybe_unused]] __shared__ Gates<acc> gates;
 
   const uint32_t first = blockIdx.x * kTile<acc>;
   const int thread = int(threadIdx.x);
   prepare_entries<result_t>(p, entries);
+  [[maybe_unused]] const uint32_t first_picture = kGated ? quotient(first, p.grid.area) : 0;
+  if constexpr (kGated) prepare_gates(p, first_picture, gates);
   {
     const int block = thread / kBlock, y = thread % kBlock;
     // Threads past the end repeat the last block, so that shuffles find whole warps.
@@ -234,8 +255,9 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<kSmoothed>)
 #pragma unroll 1
         for (int e = start[v]; e < start[v + 1]; ++e) {
           const Entry<acc> entry = entries[e];
-          Memory<result_t>::store(first_channel + entry.channel, p.result_type,
-                                  outcome<kGated>(p, at.picture, e, entry, column[v]));
+          acc x = column[v] * entry.scale + entry.offset;
+          if constexpr (kGated) x = apply_gate(p, gates, first_picture, at.picture, e, x);
+          Memory<result_t>::store(first_channel + entry.channel, p.result_type, x);
         }
     }
     return;
@@ -253,13 +275,14 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<kSmoothed>)
   }
   __syncthreads();
   for (int b = thread / 32; b < kTile<acc> && first + b < p.grid.blocks; b += kThreads<acc> / 32) {
-    const uint32_t picture = kGated ? quotient(first + b, p.grid.area) : 0;
+    [[maybe_unused]] const uint32_t picture = kGated ? quotient(first + b, p.grid.area) : 0;
     char* const first_channel = result + int64_t(first + b) * p.channels.count * size;
     for (int e = thread % 32; e < p.channels.count; e += 32) {
       const int c = p.channels.coefficient[e];
-      const acc x = planes[c / kCoefficients][c % kBlock][c / kBlock % kBlock][b];
-      Memory<result_t>::store(first_channel + entries[e].channel, p.result_type,
-                              outcome<kGated>(p, picture, e, entries[e], x));
+      acc x = planes[c / kCoefficients][c % kBlock][c / kBlock % kBlock][b];
+      x = x * entries[e].scale + entries[e].offset;
+      if constexpr (kGated) x = apply_gate(p, gates, first_picture, picture, e, x);
+      Memory<result_t>::store(first_channel + entries[e].channel, p.result_type, x);
     }
   }
 }
