@@ -117,10 +117,10 @@ template <class scalar_t, class acc>
 __device__ __forceinline__ void load_smoothed(const AnalysisParams<acc>& p, const Place& at, int y,
                                               acc (&planes)[kComponents][kBlock]) {
   const int row = int(at.row) * kBlock + y, last = int(p.pictures.height) - 1;
-  load_smoothed_row<scalar_t>(p, at, smaller(row, last), planes);
   acc outer[kComponents][kBlock] = {};
   if (y == 0 || y == kBlock - 1)
     load_smoothed_row<scalar_t>(p, at, y == 0 ? larger(row - 1, 0) : smaller(row + 1, last), outer);
+  load_smoothed_row<scalar_t>(p, at, smaller(row, last), planes);
 #pragma unroll
   for (int k = 1; k < kComponents; ++k)
 #pragma unroll
@@ -133,19 +133,31 @@ __device__ __forceinline__ void load_smoothed(const AnalysisParams<acc>& p, cons
     }
 }
 
-// The scale of the DCT's outputs is part of an entry's unless coefficients are rounded first.
+// Where the coefficients of a tile lie in shared memory: component * 64 + v * 8 + u of its first
+// block.
+template <class acc>
+__device__ __forceinline__ int place_in_tile(int coefficient) {
+  return transposed(coefficient) * int(sizeof(Planes<acc>) / sizeof(acc) / kChannels);
+}
+
+// The scale of the DCT's outputs is part of an entry's unless coefficients are rounded first. A
+// channels_last result is written entry after entry: `channel` says where the coefficient is.
 template <class result_t, class acc>
 __device__ __forceinline__ void prepare_entries(const AnalysisParams<acc>& p,
                                                 Entry<acc> (&entries)[kChannels]) {
-  const int64_t pitch = p.channels_last ? 1 : p.grid.area.divisor;
 #pragma unroll 1
   for (int e = int(threadIdx.x); e < p.channels.count; e += kThreads<acc>) {
-    const acc dct = p.rounded ? acc(1) : p.dct_scale[p.channels.coefficient[e] % kCoefficients];
+    const int c = p.channels.coefficient[e];
+    const acc dct = p.rounded ? acc(1) : p.dct_scale[c % kCoefficients];
     const acc std = p.std.data ? statistic<acc>(p.std, p.channels, e) : acc(1);
     const acc mean = p.mean.data ? statistic<acc>(p.mean, p.channels, e) : acc(0);
     const acc factor = p.times_std ? std : 1 / std;
-    entries[e] = {dct * factor, -mean * factor,
-                  p.channels.position[e] * pitch * Memory<result_t>::size(p.result_type)};
+    const int64_t channel = p.channels_last
+                                ? place_in_tile<acc>(c)
+                                : p.channels.position[e] * int64_t(p.grid.area.divisor) *
+                                      Memory<result_t>::size(p.result_type);
+    const int slot = p.channels_last ? e : slot_of(p.channels, e);
+    entries[slot] = {dct * factor, -mean * factor, channel};
   }
 }
 
@@ -164,11 +176,11 @@ __device__ __forceinline__ void transform_column(const AnalysisParams<acc>& p,
   }
 }
 
-// Thread blocks on a multiprocessor for which the registers must do: 64 registers a thread, or 128
-// where two rows are held. Shared memory, 31 KB a thread block, admits as many or more on sm_80,
+// Thread blocks on a multiprocessor for which the registers must do: in float32 48 registers a thread,
+// or 80 where two rows are held. Shared memory, 31 KB a thread block, admits as many or more on sm_80,
 // sm_90 and sm_100, but three on sm_86, sm_89 and sm_120, which have 100 KB.
-template <bool kSmoothed>
-constexpr int kResident = kSmoothed ? 2 : 4;
+template <class acc, bool kSmoothed>
+constexpr int kResident = sizeof(acc) == 4 ? (kSmoothed ? 3 : 5) : (kSmoothed ? 2 : 4);
 
 // The gates of two pictures by entry: that of a tile's first block and the next.
 template <class acc>
@@ -186,8 +198,9 @@ __device__ __forceinline__ void prepare_gates(const AnalysisParams<acc>& p, uint
   const uint32_t last = quotient(p.grid.blocks - 1, p.grid.area);
 #pragma unroll 1
   for (int e = int(threadIdx.x); e < p.channels.count; e += kThreads<acc>) {
-    gates[0][e] = load_gate(p, first, e);
-    gates[1][e] = load_gate(p, smaller(first + 1, last), e);
+    const int slot = p.channels_last ? e : slot_of(p.channels, e);
+    gates[0][slot] = load_gate(p, first, e);
+    gates[1][slot] = load_gate(p, smaller(first + 1, last), e);
   }
 }
 
@@ -204,7 +217,7 @@ __device__ __forceinline__ acc apply_gate(const AnalysisParams<acc>& p, const Ga
 // kSmoothed: chroma "dctnet", which needs neighbouring blocks and more registers. kGated: results
 // times a gate.
 template <class scalar_t, class result_t, class acc, bool kSmoothed, bool kGated = false>
-__global__ void __launch_bounds__(kThreads<acc>, kResident<kSmoothed>)
+__global__ void __launch_bounds__(kThreads<acc>, kResident<acc, kSmoothed>)
     analysis_kernel(const __grid_constant__ AnalysisParams<acc> p) {
   __shared__ Planes<acc> planes;
   __shared__ Entry<acc> entries[kChannels];
@@ -249,16 +262,30 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<kSmoothed>)
       if (!(p.channels.columns[k] >> u & 1)) continue;
       acc column[kBlock];
       transform_column(p, planes, k, u, block, column);
-      const uint8_t* start = p.channels.column_start + (k * kBlock + u) * kBlock;
+      const auto write = [&](int e, acc coefficient) {
+        const Entry<acc> entry = load_entry(entries[e]);
+        acc x = coefficient * entry.scale + entry.offset;
+        if constexpr (kGated) x = apply_gate(p, gates, first_picture, at.picture, e, x);
+        Memory<result_t>::store(first_channel + entry.channel, p.result_type, x);
+      };
+      const int c = (k * kBlock + u) * kBlock;
+      if (!p.channels.repeated) {
+        // Each of a half costs instructions, present or not: high frequencies are often left out.
+        const unsigned present = p.channels.present[k * kBlock + u];
+#pragma unroll
+        for (int half = 0; half < kBlock; half += kBlock / 2) {
+          if (!(present >> half & 0xf)) continue;
+#pragma unroll
+          for (int v = half; v < half + kBlock / 2; ++v)
+            if (present >> v & 1) write(c + v, column[v]);
+        }
+        continue;
+      }
+      const uint8_t* start = p.channels.column_start + c;
 #pragma unroll
       for (int v = 0; v < kBlock; ++v)
 #pragma unroll 1
-        for (int e = start[v]; e < start[v + 1]; ++e) {
-          const Entry<acc> entry = entries[e];
-          acc x = column[v] * entry.scale + entry.offset;
-          if constexpr (kGated) x = apply_gate(p, gates, first_picture, at.picture, e, x);
-          Memory<result_t>::store(first_channel + entry.channel, p.result_type, x);
-        }
+        for (int e = start[v]; e < start[v + 1]; ++e) write(e, column[v]);
     }
     return;
   }
@@ -274,15 +301,17 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<kSmoothed>)
     for (int v = 0; v < kBlock; ++v) planes[k][u][v][block] = column[v];
   }
   __syncthreads();
+#pragma unroll 1
   for (int b = thread / 32; b < kTile<acc> && first + b < p.grid.blocks; b += kThreads<acc> / 32) {
     [[maybe_unused]] const uint32_t picture = kGated ? quotient(first + b, p.grid.area) : 0;
     char* const first_channel = result + int64_t(first + b) * p.channels.count * size;
+#pragma unroll 2
     for (int e = thread % 32; e < p.channels.count; e += 32) {
-      const int c = p.channels.coefficient[e];
-      acc x = planes[c / kCoefficients][c % kBlock][c / kBlock % kBlock][b];
-      x = x * entries[e].scale + entries[e].offset;
+      const Entry<acc> entry = load_entry(entries[e]);
+      acc x = (&planes[0][0][0][0])[int(entry.channel) + b];
+      x = x * entry.scale + entry.offset;
       if constexpr (kGated) x = apply_gate(p, gates, first_picture, picture, e, x);
-      Memory<result_t>::store(first_channel + entries[e].channel, p.result_type, x);
+      Memory<result_t>::store(first_channel + e * size, p.result_type, x);
     }
   }
 }

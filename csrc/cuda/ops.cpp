@@ -163,7 +163,7 @@ Tensor block_dct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,
     params.result_type = result_type;
     params.height = int32_t(height);
     params.width = int32_t(width);
-    params.channels = prepare_channels(channels);
+    params.channels = prepare_channels(channels, false);
     params.std = prepare_statistic(dense_std);
     params.matrix = color_matrix<acc>(kRgbToYcbcr, kWhite, true);
     params.chroma = smoothing;
@@ -207,7 +207,7 @@ Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,
     params.result_type = result_type;
     params.height = int32_t(height);
     params.width = int32_t(width);
-    params.channels = prepare_channels(channels);
+    params.channels = prepare_channels(channels, false);
     params.mean = prepare_statistic(dense_mean);
     params.std = prepare_statistic(dense_std);
     if (params.mean.by_coefficient)  // absent channels count as their mean
@@ -247,7 +247,7 @@ Tensor block_idct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,
     params.pictures = input_view(grad, type);
     params.result = out.mutable_data_ptr();
     params.result_type = result_type;
-    params.channels = prepare_channels(channels);
+    params.channels = prepare_channels(channels, false);
     params.std = prepare_statistic(dense_std);
     params.matrix = color_matrix<acc>(kYcbcrToRgb, 1 / kWhite, true);
     params.chroma = Chroma::k444;

@@ -36,16 +36,18 @@ FREQOPS_HOST_DEVICE constexpr int transposed(int c) {
   return c / kCoefficients * kCoefficients + c % kBlock * kBlock + c / kBlock % kBlock;
 }
 
-// The chosen channels: entry e is channel position[e] of the tensor and holds coefficient[e]. They are
-// in ascending order of component * 64 + u * 8 + v, one column of coefficients after the other, where
-// column_start is read, else in any order.
+// The chosen channels: entry e is channel position[e] of the tensor and holds coefficient[e]. Entries
+// are in ascending order of component * 64 + u * 8 + v, one column of coefficients after the other;
+// those of a channels_last result in the order of the tensor, e = position[e].
 struct Channels {
   int32_t count;                   // C
+  bool repeated;                   // a coefficient has several entries
   uint8_t coefficient[kChannels];  // [C] component * 64 + v * 8 + u
   uint8_t position[kChannels];     // [C]
-  uint8_t
-      column_start[kChannels + 1];  // of component * 64 + u * 8 + v: its entries, up to the next
-  uint8_t columns[kComponents];     // bit u: column u of the component holds something
+  // Of coefficient component * 64 + u * 8 + v: its entries, up to the next.
+  uint8_t column_start[kChannels + 1];
+  uint8_t present[kComponents * kBlock];  // [component * 8 + u] bit v: the coefficient has an entry
+  uint8_t columns[kComponents];           // bit u: column u of the component holds something
 };
 
 // mean or std on the device, or null.

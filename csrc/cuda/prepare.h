@@ -37,9 +37,7 @@ inline void check_grid(const char* op, int64_t grid_height, int64_t grid_width) 
                   grid_height, " x ", grid_width, " blocks");
 }
 
-// As the kernels want them that go through columns of coefficients. A channels_last result is written
-// entry after entry: its entries come in the order of the tensor.
-inline Channels prepare_channels(IntHeaderOnlyArrayRef channels, bool channels_last = false) {
+inline Channels prepare_channels(IntHeaderOnlyArrayRef channels, bool channels_last) {
   Channels out{};
   out.count = int32_t(channels.size());
   int count[kChannels] = {};
@@ -48,7 +46,10 @@ inline Channels prepare_channels(IntHeaderOnlyArrayRef channels, bool channels_l
   for (int s = 0; s < kChannels; ++s) {
     next[s] = out.column_start[s];
     out.column_start[s + 1] = uint8_t(next[s] + count[s]);
-    if (count[s] > 0) out.columns[s / kCoefficients] |= uint8_t(1 << s / kBlock % kBlock);
+    if (count[s] == 0) continue;
+    out.present[s / kBlock] |= uint8_t(1 << s % kBlock);
+    out.columns[s / kCoefficients] |= uint8_t(1 << s / kBlock % kBlock);
+    out.repeated |= count[s] > 1;
   }
   for (int i = 0; i < out.count; ++i) {
     const int e = channels_last ? i : next[transposed(int(channels[i]))]++;

@@ -2,7 +2,6 @@
 // (pixel_access.h), else one element at a time.
 #pragma once
 
-#include "pack.cuh"
 #include "tile.cuh"
 
 namespace freqops::cuda {

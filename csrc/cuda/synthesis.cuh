@@ -38,7 +38,8 @@ __device__ __forceinline__ void prepare_entries(const SynthesisParams<acc>& p,
   for (int e = int(threadIdx.x); e < p.channels.count; e += kThreads<acc>) {
     const acc dct = p.dct_scale[p.channels.coefficient[e] % kCoefficients];
     const acc std = p.std.data ? statistic<acc>(p.std, p.channels, e) : acc(1);
-    entries[e] = {dct * (p.times_std ? std : 1 / std), acc(0), p.channels.position[e] * pitch};
+    entries[slot_of(p.channels, e)] = {dct * (p.times_std ? std : 1 / std), acc(0),
+                                       p.channels.position[e] * pitch};
   }
 #pragma unroll 1
   for (int s = int(threadIdx.x); s < kChannels; s += kThreads<acc>) {
@@ -54,11 +55,11 @@ __device__ __forceinline__ void prepare_entries(const SynthesisParams<acc>& p,
 }
 
 template <class scalar_t, class result_t, class acc>
-__global__ void __launch_bounds__(kThreads<acc>)
+__global__ void __launch_bounds__(kThreads<acc>, 4)
     synthesis_kernel(const __grid_constant__ SynthesisParams<acc> p) {
   __shared__ Planes<acc> planes;
   __shared__ Entry<acc> entries[kChannels];
-  __shared__ acc base[kChannels];
+  alignas(16) __shared__ acc base[kChannels];
 
   const uint32_t first = blockIdx.x * kTile<acc>;
   const int thread = int(threadIdx.x);
@@ -78,26 +79,34 @@ __global__ void __launch_bounds__(kThreads<acc>)
     for (int k = 0; k < kComponents; ++k) {
       if (!(p.channels.columns[k] >> u & 1)) continue;
       const int s = (k * kBlock + u) * kBlock;
-      const uint8_t* start = p.channels.column_start + s;
-      // The first channel of each coefficient: eight loads on their way before any is used.
+      const auto load_channel = [&](const Entry<acc>& entry) {
+        return Memory<scalar_t>::template load<acc>(first_channel + entry.channel, view.type);
+      };
       acc column[kBlock];
+      if (!p.channels.repeated) {
+        const unsigned present = p.channels.present[s / kBlock];
+        acc scale[kBlock];
+        // Eight loads on their way before any is used.
 #pragma unroll
-      for (int v = 0; v < kBlock; ++v) {
-        column[v] = 0;
-        if (start[v] < start[v + 1])
-          column[v] = Memory<scalar_t>::template load<acc>(
-              first_channel + entries[start[v]].channel, view.type);
-      }
+        for (int v = 0; v < kBlock; ++v) {
+          column[v] = scale[v] = 0;
+          if (present >> v & 1) {
+            const Entry<acc> entry = load_entry(entries[s + v]);
+            scale[v] = entry.scale;
+            column[v] = load_channel(entry);
+          }
+        }
 #pragma unroll
-      for (int v = 0; v < kBlock; ++v) {
-        acc sum = base[s + v];
-        if (start[v] < start[v + 1]) sum += column[v] * entries[start[v]].scale;
+        for (int v = 0; v < kBlock; ++v) column[v] = base[s + v] + column[v] * scale[v];
+      } else {
+        const uint8_t* start = p.channels.column_start + s;
+#pragma unroll
+        for (int v = 0; v < kBlock; ++v) {
+          column[v] = base[s + v];
 #pragma unroll 1
-        for (int e = start[v] + 1; e < start[v + 1]; ++e)
-          sum +=
-              Memory<scalar_t>::template load<acc>(first_channel + entries[e].channel, view.type) *
-              entries[e].scale;
-        column[v] = sum;
+          for (int e = start[v]; e < start[v + 1]; ++e)
+            column[v] += load_channel(entries[e]) * entries[e].scale;
+        }
       }
       dct8_transposed<acc>(column);
       if (k > 0 && p.chroma == Chroma::k420) average_pairs(column);

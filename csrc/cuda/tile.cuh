@@ -2,8 +2,7 @@
 // turns rows of pixels into columns of coefficients, statistics.
 #pragma once
 
-#include "element.cuh"
-#include "launch.cuh"
+#include "pack.cuh"
 #include "params.h"
 
 namespace freqops::cuda {
@@ -76,5 +75,20 @@ struct alignas(16) Entry {
   acc scale, offset;
   int64_t channel;  // bytes from a block's first channel
 };
+
+// Where entry e lies in shared memory. With one entry for a coefficient at most, where the
+// coefficient says, so that a thread finds those of its column at constant distances.
+__device__ __forceinline__ int slot_of(const Channels& channels, int e) {
+  return channels.repeated ? e : transposed(channels.coefficient[e]);
+}
+
+// The compiler splits a copy of a structure into its members.
+template <class acc>
+__device__ __forceinline__ Entry<acc> load_entry(const Entry<acc>& entry) {
+  struct alignas(16) Words {
+    uint32_t word[sizeof(Entry<acc>) / 4];
+  };
+  return bit_cast<Entry<acc>>(reinterpret_cast<const Words&>(entry));
+}
 
 }  // namespace freqops::cuda
