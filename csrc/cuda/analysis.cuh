@@ -182,7 +182,7 @@ __device__ __forceinline__ void transform_column(const AnalysisParams<acc>& p,
 template <class acc, bool kSmoothed>
 constexpr int kResident = sizeof(acc) == 4 ? (kSmoothed ? 3 : 5) : (kSmoothed ? 2 : 4);
 
-// The gates of two pictures by entry: that of a tile's first block and the next.
+// The gates of two pictures, where the entries are: that of a tile's first block and the next.
 template <class acc>
 using Gates = acc[2][kChannels];
 
@@ -208,9 +208,14 @@ __device__ __forceinline__ void prepare_gates(const AnalysisParams<acc>& p, uint
 // most, unless they have fewer blocks than fit between their neighbours.
 template <class acc>
 __device__ __forceinline__ acc apply_gate(const AnalysisParams<acc>& p, const Gates<acc>& gates,
-                                          uint32_t first, uint32_t picture, int e, acc x) {
-  const acc gate =
-      p.grid.area.divisor >= kTile<acc> - 1 ? gates[picture - first][e] : load_gate(p, picture, e);
+                                          uint32_t first, uint32_t picture, int slot, acc x) {
+  acc gate;
+  if (p.grid.area.divisor >= kTile<acc> - 1) {
+    gate = gates[picture - first][slot];
+  } else {
+    const bool by_entry = p.channels_last || p.channels.repeated;
+    gate = load_gate(p, picture, by_entry ? slot : p.channels.column_start[slot]);
+  }
   return gate == 0 ? acc(0) : x * gate;
 }
 
@@ -262,10 +267,10 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<acc, kSmoothed>)
       if (!(p.channels.columns[k] >> u & 1)) continue;
       acc column[kBlock];
       transform_column(p, planes, k, u, block, column);
-      const auto write = [&](int e, acc coefficient) {
-        const Entry<acc> entry = load_entry(entries[e]);
+      const auto write = [&](int slot, acc coefficient) {
+        const Entry<acc> entry = load_entry(entries[slot]);
         acc x = coefficient * entry.scale + entry.offset;
-        if constexpr (kGated) x = apply_gate(p, gates, first_picture, at.picture, e, x);
+        if constexpr (kGated) x = apply_gate(p, gates, first_picture, at.picture, slot, x);
         Memory<result_t>::store(first_channel + entry.channel, p.result_type, x);
       };
       const int c = (k * kBlock + u) * kBlock;
