@@ -143,7 +143,7 @@ __device__ __forceinline__ int place_in_tile(int coefficient) {
 // The scale of the DCT's outputs is part of an entry's unless coefficients are rounded first. A
 // channels_last result is written entry after entry: `channel` says where the coefficient is.
 template <class result_t, class acc>
-__device__ __forceinline__ void prepare_entries(const AnalysisParams<acc>& p,
+__device__ __forceinline__ void prepare_entries(const AnalysisParams<acc>& p, bool by_coefficient,
                                                 Entry<acc> (&entries)[kChannels]) {
 #pragma unroll 1
   for (int e = int(threadIdx.x); e < p.channels.count; e += kThreads<acc>) {
@@ -156,8 +156,7 @@ __device__ __forceinline__ void prepare_entries(const AnalysisParams<acc>& p,
                                 ? place_in_tile<acc>(c)
                                 : p.channels.position[e] * int64_t(p.grid.area.divisor) *
                                       Memory<result_t>::size(p.result_type);
-    const int slot = p.channels_last ? e : slot_of(p.channels, e);
-    entries[slot] = {dct * factor, -mean * factor, channel};
+    entries[slot_of(p.channels, e, by_coefficient)] = {dct * factor, -mean * factor, channel};
   }
 }
 
@@ -194,28 +193,19 @@ __device__ __forceinline__ acc load_gate(const AnalysisParams<acc>& p, uint32_t 
 
 template <class acc>
 __device__ __forceinline__ void prepare_gates(const AnalysisParams<acc>& p, uint32_t first,
-                                              Gates<acc>& gates) {
+                                              bool by_coefficient, Gates<acc>& gates) {
   const uint32_t last = quotient(p.grid.blocks - 1, p.grid.area);
 #pragma unroll 1
   for (int e = int(threadIdx.x); e < p.channels.count; e += kThreads<acc>) {
-    const int slot = p.channels_last ? e : slot_of(p.channels, e);
+    const int slot = slot_of(p.channels, e, by_coefficient);
     gates[0][slot] = load_gate(p, first, e);
     gates[1][slot] = load_gate(p, smaller(first + 1, last), e);
   }
 }
 
-// A closed channel is zero, also where its coefficient is NaN. A tile holds blocks of two pictures at
-// most, unless they have fewer blocks than fit between their neighbours.
+// A closed channel is zero, also where its coefficient is NaN.
 template <class acc>
-__device__ __forceinline__ acc apply_gate(const AnalysisParams<acc>& p, const Gates<acc>& gates,
-                                          uint32_t first, uint32_t picture, int slot, acc x) {
-  acc gate;
-  if (p.grid.area.divisor >= kTile<acc> - 1) {
-    gate = gates[picture - first][slot];
-  } else {
-    const bool by_entry = p.channels_last || p.channels.repeated;
-    gate = load_gate(p, picture, by_entry ? slot : p.channels.column_start[slot]);
-  }
+__device__ __forceinline__ acc gated(acc x, acc gate) {
   return gate == 0 ? acc(0) : x * gate;
 }
 
@@ -230,9 +220,13 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<acc, kSmoothed>)
 
   const uint32_t first = blockIdx.x * kTile<acc>;
   const int thread = int(threadIdx.x);
-  prepare_entries<result_t>(p, entries);
+  // A tile holds blocks of two pictures at most, unless they have fewer blocks than fit between their
+  // neighbours. Gates of such small pictures, or of repeated coefficients, are read where they are.
+  const bool two_pictures = !kGated || p.grid.area.divisor >= kTile<acc> - 1;
+  const bool by_coefficient = !p.channels_last && !p.channels.repeated && two_pictures;
   [[maybe_unused]] const uint32_t first_picture = kGated ? quotient(first, p.grid.area) : 0;
-  if constexpr (kGated) prepare_gates(p, first_picture, gates);
+  prepare_entries<result_t>(p, by_coefficient, entries);
+  if constexpr (kGated) prepare_gates(p, first_picture, by_coefficient, gates);
   {
     const int block = thread / kBlock, y = thread % kBlock;
     // Threads past the end repeat the last block, so that shuffles find whole warps.
@@ -267,22 +261,21 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<acc, kSmoothed>)
       if (!(p.channels.columns[k] >> u & 1)) continue;
       acc column[kBlock];
       transform_column(p, planes, k, u, block, column);
-      const auto write = [&](int slot, acc coefficient) {
-        const Entry<acc> entry = load_entry(entries[slot]);
-        acc x = coefficient * entry.scale + entry.offset;
-        if constexpr (kGated) x = apply_gate(p, gates, first_picture, at.picture, slot, x);
-        Memory<result_t>::store(first_channel + entry.channel, p.result_type, x);
-      };
       const int c = (k * kBlock + u) * kBlock;
-      if (!p.channels.repeated) {
+      if (by_coefficient) {
         // Each of a half costs instructions, present or not: high frequencies are often left out.
         const unsigned present = p.channels.present[k * kBlock + u];
 #pragma unroll
         for (int half = 0; half < kBlock; half += kBlock / 2) {
           if (!(present >> half & 0xf)) continue;
 #pragma unroll
-          for (int v = half; v < half + kBlock / 2; ++v)
-            if (present >> v & 1) write(c + v, column[v]);
+          for (int v = half; v < half + kBlock / 2; ++v) {
+            if (!(present >> v & 1)) continue;
+            const Entry<acc> entry = load_entry(entries[c + v]);
+            acc x = column[v] * entry.scale + entry.offset;
+            if constexpr (kGated) x = gated(x, gates[at.picture - first_picture][c + v]);
+            Memory<result_t>::store(first_channel + entry.channel, p.result_type, x);
+          }
         }
         continue;
       }
@@ -290,7 +283,12 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<acc, kSmoothed>)
 #pragma unroll
       for (int v = 0; v < kBlock; ++v)
 #pragma unroll 1
-        for (int e = start[v]; e < start[v + 1]; ++e) write(e, column[v]);
+        for (int e = start[v]; e < start[v + 1]; ++e) {
+          const Entry<acc> entry = load_entry(entries[e]);
+          acc x = column[v] * entry.scale + entry.offset;
+          if constexpr (kGated) x = gated(x, load_gate(p, at.picture, e));
+          Memory<result_t>::store(first_channel + entry.channel, p.result_type, x);
+        }
     }
     return;
   }
@@ -315,7 +313,8 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<acc, kSmoothed>)
       const Entry<acc> entry = load_entry(entries[e]);
       acc x = (&planes[0][0][0][0])[int(entry.channel) + b];
       x = x * entry.scale + entry.offset;
-      if constexpr (kGated) x = apply_gate(p, gates, first_picture, picture, e, x);
+      if constexpr (kGated)
+        x = gated(x, two_pictures ? gates[picture - first_picture][e] : load_gate(p, picture, e));
       Memory<result_t>::store(first_channel + e * size, p.result_type, x);
     }
   }

@@ -38,8 +38,8 @@ __device__ __forceinline__ void prepare_entries(const SynthesisParams<acc>& p,
   for (int e = int(threadIdx.x); e < p.channels.count; e += kThreads<acc>) {
     const acc dct = p.dct_scale[p.channels.coefficient[e] % kCoefficients];
     const acc std = p.std.data ? statistic<acc>(p.std, p.channels, e) : acc(1);
-    entries[slot_of(p.channels, e)] = {dct * (p.times_std ? std : 1 / std), acc(0),
-                                       p.channels.position[e] * pitch};
+    entries[slot_of(p.channels, e, !p.channels.repeated)] = {
+        dct * (p.times_std ? std : 1 / std), acc(0), p.channels.position[e] * pitch};
   }
 #pragma unroll 1
   for (int s = int(threadIdx.x); s < kChannels; s += kThreads<acc>) {

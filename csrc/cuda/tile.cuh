@@ -76,10 +76,10 @@ struct alignas(16) Entry {
   int64_t channel;  // bytes from a block's first channel
 };
 
-// Where entry e lies in shared memory. With one entry for a coefficient at most, where the
+// Where entry e lies in shared memory. With one entry for a coefficient at most it can be where the
 // coefficient says, so that a thread finds those of its column at constant distances.
-__device__ __forceinline__ int slot_of(const Channels& channels, int e) {
-  return channels.repeated ? e : transposed(channels.coefficient[e]);
+__device__ __forceinline__ int slot_of(const Channels& channels, int e, bool by_coefficient) {
+  return by_coefficient ? transposed(channels.coefficient[e]) : e;
 }
 
 // The compiler splits a copy of a structure into its members.
