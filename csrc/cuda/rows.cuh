@@ -2,14 +2,24 @@
 // (pixel_access.h), else one element at a time.
 #pragma once
 
+#include "pack.cuh"
 #include "tile.cuh"
 
 namespace freqops::cuda {
 
+// An entry in one load of 16 bytes in float32: a copy is split into its members.
+template <class acc>
+__device__ __forceinline__ Entry<acc> load_entry(const Entry<acc>& entry) {
+  struct __attribute__((may_alias)) Words {
+    alignas(16) uint32_t word[sizeof(Entry<acc>) / 4];
+  };
+  return bit_cast<Entry<acc>>(reinterpret_cast<const Words&>(entry));
+}
+
 // What one access moves: eight elements of uint8, 16 bytes of any other type.
 template <class T>
-struct alignas(kWideBytes<sizeof(T)>) Wide {
-  uint32_t word[kWideBytes<sizeof(T)> / 4];
+struct __attribute__((may_alias)) Wide {
+  alignas(kWideBytes<sizeof(T)>) uint32_t word[kWideBytes<sizeof(T)> / 4];
 };
 
 // A GPU faults where the address is not aligned, and so does the emulation.

@@ -2,7 +2,8 @@
 // turns rows of pixels into columns of coefficients, statistics.
 #pragma once
 
-#include "pack.cuh"
+#include "element.cuh"
+#include "launch.cuh"
 #include "params.h"
 
 namespace freqops::cuda {
@@ -80,15 +81,6 @@ struct alignas(16) Entry {
 // coefficient says, so that a thread finds those of its column at constant distances.
 __device__ __forceinline__ int slot_of(const Channels& channels, int e, bool by_coefficient) {
   return by_coefficient ? transposed(channels.coefficient[e]) : e;
-}
-
-// The compiler splits a copy of a structure into its members.
-template <class acc>
-__device__ __forceinline__ Entry<acc> load_entry(const Entry<acc>& entry) {
-  struct alignas(16) Words {
-    uint32_t word[sizeof(Entry<acc>) / 4];
-  };
-  return bit_cast<Entry<acc>>(reinterpret_cast<const Words&>(entry));
 }
 
 }  // namespace freqops::cuda
