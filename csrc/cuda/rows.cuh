@@ -22,14 +22,6 @@ struct __attribute__((may_alias)) Wide {
   alignas(kWideBytes<sizeof(T)>) uint32_t word[kWideBytes<sizeof(T)> / 4];
 };
 
-// A GPU faults where the address is not aligned, and so does the emulation.
-template <class T>
-__device__ __forceinline__ void check_aligned([[maybe_unused]] const void* at) {
-#if defined(FREQOPS_EMULATED)
-  if (reinterpret_cast<uintptr_t>(at) % sizeof(Wide<T>) != 0) emulation::fail("misaligned address");
-#endif
-}
-
 // Bytes that the digits of the selector name, the lowest first: 0 to 3 of a, 4 to 7 of b.
 __device__ __forceinline__ uint32_t permute_bytes(uint32_t a, uint32_t b, uint32_t selector) {
 #if defined(FREQOPS_EMULATED)
@@ -63,7 +55,6 @@ __device__ __forceinline__ void load_run(const char* at, float (&x)[kCount]) {
   static_assert(kCount % kEach == 0);
 #pragma unroll
   for (int i = 0; i < kCount; i += kEach) {
-    check_aligned<T>(at + i * sizeof(T));
     const Wide<T> run = *reinterpret_cast<const Wide<T>*>(at + i * sizeof(T));
     if constexpr (sizeof(T) == 1) {
 #pragma unroll
@@ -99,7 +90,6 @@ __device__ __forceinline__ void store_run(char* at, const float (&x)[kBlock]) {
       for (int j = 0; j < kEach; ++j) elements[j] = Store<T, float>::value(x[i + j]);
       memcpy(&run, elements, sizeof run);
     }
-    check_aligned<T>(at + i * sizeof(T));
     *reinterpret_cast<Wide<T>*>(at + i * sizeof(T)) = run;
   }
 }
