@@ -121,6 +121,11 @@ def evaluation(device: str, variant: str) -> contextlib.ExitStack:
     return stack
 
 
+def scores(output: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """Of a network's output, beside which gated ones return their gate."""
+    return output[0] if isinstance(output, tuple) else output
+
+
 def prepared(
     cases: Mapping[str, Case], device: str, variant: str, batch: int
 ) -> dict[str, Callable[[], Tensor]]:
@@ -151,7 +156,7 @@ def prepared(
         candidates |= {
             f"{name} {step}": within(call) for step, call in zip(STEPS, calls, strict=True)
         }
-        alone, pictures = (candidates[f"{name} {step}"]() for step in STEPS[:2])
+        alone, pictures = (scores(candidates[f"{name} {step}"]()) for step in STEPS[:2])
         tolerance: dict[str, float] = {}
         if "float16" in variant:  # a GPU may add in another order each time, and rounds to 11 bits
             tolerance = {"rtol": 0.0, "atol": 1e-2 * float(alone.abs().max())}

@@ -187,10 +187,7 @@ def bytes_by_product() -> Iterator[Case]:
         (False, True),
         SIZES,
     )
-    lists, types, kinds = (
-        itertools.cycle(each)
-        for each in ([s for s in SELECTIONS if len(s) <= 80], FLOATS[:3], range(3))
-    )
+    lists, types, kinds = (itertools.cycle(each) for each in (SELECTIONS, FLOATS[:3], range(3)))
     for chroma, layout, channels_last, (n, height, width) in forms:
         channels = next(lists)
         mean, std = statistic(draw, next(kinds), len(channels))
