@@ -132,8 +132,8 @@ def forward_rows(
 FORWARD = Table(
     "Forward",
     "uint8 contiguous pictures, chroma 4:4:4, float32 results, with statistics. **product** is the "
-    "kernel of integer matrices on tensor cores, **registers** the default. Goal: 90 % of the copy at "
-    "256 pictures.",
+    "kernel of integer matrices on tensor cores, **registers** the default. Goal: 90 % of the copy "
+    "at 256 pictures.",
     PICTURES | {"kernel": "{}"} | FIGURES | ERROR,
 )
 
