@@ -1,15 +1,34 @@
-"""What only the CUDA kernels do: tiles that cross pictures, launches that are cut, far strides.
+"""What only the CUDA kernels do: tiles that cross pictures, launches that are cut, far strides,
+wide accesses.
 
 All of it runs under the emulation; test_operators.py has the values.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from by_dtype import Operators
-from support import CHANNELS, CHROMA, EMULATED, pictures, selection, statistics
+from support import (
+    CHANNELS,
+    CHROMA,
+    EMULATED,
+    LAYOUTS,
+    assert_near,
+    exact,
+    pictures,
+    selection,
+    statistics,
+)
 from torch import Tensor
+
+from freqops import reference
 
 F32 = torch.float32
 OPS = Operators(torch.ops.freqops_emulated)
@@ -108,3 +127,202 @@ def test_a_picture_has_fewer_than_two_to_the_31_blocks() -> None:
     for size in [(2**28, 1), (1, 2**28), (2**15, 2**16)]:
         with pytest.raises(RuntimeError, match=f"got {size[0]} x {size[1]} blocks"):
             OPS.block_idct(torch.zeros(1, 1, 1, 1).expand(1, 1, *size), [0], None, None, 8, 8, F32)
+
+
+# --- wide accesses --------------------------------------------------------------------------------
+
+
+def _from_wider(x: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Columns 16 and on of a wider picture whose rows are multiples of 16 pixels apart."""
+    wider = x.new_full((*x.shape[:3], -(-x.shape[3] // 16) * 16 + 32), 77)
+    wider = wider.contiguous(memory_format=memory_format)
+    wider[..., 16 : 16 + x.shape[3]] = x
+    return wider[..., 16 : 16 + x.shape[3]]
+
+
+def _picture_repeated(x: Tensor) -> Tensor:
+    return x[:1].expand(x.shape)
+
+
+# Every layout of the operator tests, and those in which blocks that the right edge cuts lie beside
+# blocks that are moved wide.
+PIXELS: dict[str, Callable[[Tensor], Tensor]] = {
+    **LAYOUTS,
+    "from_wider": lambda x: _from_wider(x, torch.contiguous_format),
+    "from_wider_channels_last": lambda x: _from_wider(x, torch.channels_last),
+    "picture_repeated": _picture_repeated,
+}
+FLOAT_STORED = [torch.uint8, torch.float32, torch.float16, torch.bfloat16]
+WIDTHS = [40, 43, 44]  # float32 rows of 44 pixels are multiples of 16 bytes
+ROWS, INTERLEAVED, ELEMENTS = "rows", "interleaved", "elements"
+
+ACCESS = """
+#include <cstdio>
+#include <cstdlib>
+#include "cuda/pixel_access.h"
+int main(int, char** a) {
+  const auto number = [a](int i) { return std::strtoll(a[i], nullptr, 10); };
+  freqops::View v{};
+  v.data = reinterpret_cast<void*>(number(1));
+  v.type = freqops::Type(number(2));
+  v.stride_n = number(3), v.stride_c = number(4), v.stride_h = number(5), v.stride_w = number(6);
+  const char* names[] = {"elements", "rows", "interleaved"};
+  std::puts(names[int(freqops::cuda::widest_access(v))]);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def access_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Tensor], str]:
+    """The access that the host chooses for pictures, by a program around its rule."""
+    compiler = os.environ.get("CXX", "c++")
+    if shutil.which(compiler) is None:
+        pytest.skip("no C++ compiler")
+    folder = tmp_path_factory.mktemp("access")
+    (folder / "access.cpp").write_text(ACCESS)
+    csrc = Path(__file__).parents[1] / "csrc"
+    command = [compiler, "-std=c++17", f"-I{csrc}", "access.cpp", "-o", "access"]
+    subprocess.run(command, check=True, cwd=folder)
+    types = [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+    def access(x: Tensor) -> str:
+        numbers = [x.data_ptr(), types.index(x.dtype), *x.stride()]
+        program = [str(folder / "access"), *map(str, numbers)]
+        return subprocess.run(program, check=True, capture_output=True, text=True).stdout.strip()
+
+    return access
+
+
+@pytest.mark.parametrize(
+    ("layout", "width", "one_byte", "two_bytes", "four_bytes"),
+    [
+        ("contiguous", 40, ROWS, ROWS, ROWS),
+        ("contiguous", 44, ELEMENTS, ELEMENTS, ROWS),
+        ("contiguous", 43, ELEMENTS, ELEMENTS, ELEMENTS),
+        ("channels_last", 40, INTERLEAVED, INTERLEAVED, INTERLEAVED),
+        ("channels_last", 44, ELEMENTS, ELEMENTS, INTERLEAVED),
+        ("channels_last", 43, ELEMENTS, ELEMENTS, ELEMENTS),
+        ("sliced", 40, ELEMENTS, ELEMENTS, ELEMENTS),
+        ("padded_rows", 40, ELEMENTS, ELEMENTS, ELEMENTS),
+        ("padded_rows", 43, ELEMENTS, ELEMENTS, ELEMENTS),
+        ("cropped_channels_last", 40, ELEMENTS, ELEMENTS, ELEMENTS),
+        ("misaligned", 40, ELEMENTS, ELEMENTS, ELEMENTS),
+        ("transposed", 40, ELEMENTS, ELEMENTS, ELEMENTS),
+        ("expanded", 43, ROWS, ROWS, ROWS),
+        ("batch_last", 40, ELEMENTS, ELEMENTS, ELEMENTS),
+        ("from_wider", 43, ROWS, ROWS, ROWS),
+        ("from_wider_channels_last", 43, INTERLEAVED, INTERLEAVED, INTERLEAVED),
+        ("picture_repeated", 40, ROWS, ROWS, ROWS),
+    ],
+)
+def test_access_of_a_layout(
+    access_of: Callable[[Tensor], str],
+    layout: str,
+    width: int,
+    one_byte: str,
+    two_bytes: str,
+    four_bytes: str,
+) -> None:
+    want = [one_byte, four_bytes, two_bytes, two_bytes]
+    for stored, access in zip(FLOAT_STORED, want, strict=True):
+        assert access_of(PIXELS[layout](pictures((2, 3, 19, width), stored))) == access
+
+
+def test_access_needs_every_step_aligned(access_of: Callable[[Tensor], str]) -> None:
+    """One step that is no multiple of 8 bytes is enough, and so is a start."""
+    memory = torch.zeros(100_000, dtype=torch.uint8)
+    rows, interleaved = [3000, 1000, 40, 1], [3000, 1, 120, 3]
+    for strides, access in [(rows, ROWS), (interleaved, INTERLEAVED)]:
+        assert access_of(memory.as_strided((2, 3, 19, 40), strides)) == access
+        for start in [1, 2, 4]:
+            assert access_of(memory[start:].as_strided((2, 3, 19, 40), strides)) == ELEMENTS
+        for axis in range(4):
+            for by in [1, 4]:
+                other = [s + by * (a == axis) for a, s in enumerate(strides)]
+                assert access_of(memory.as_strided((2, 3, 19, 40), other)) == ELEMENTS
+    eight = memory.view(torch.float32)[2:]
+    assert access_of(eight.as_strided((2, 3, 19, 40), rows)) == ELEMENTS
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("layout", PIXELS)
+@pytest.mark.parametrize("stored", FLOAT_STORED, ids=str)
+def test_every_access_reads_the_same_pixels(stored: torch.dtype, layout: str, width: int) -> None:
+    """To the last bit those of pictures that start misaligned, which are read element by element.
+
+    19 rows: the last block row ends inside a block. 15 and 18 blocks in a picture: tiles hold
+    several block rows and cross pictures.
+    """
+    images = PIXELS[layout](pictures((3, 3, 19, width), stored))
+    elements = LAYOUTS["misaligned"](images)
+    channels = selection(100)
+    mean, std = statistics(100)
+    for chroma in CHROMA:
+        for rounding in ["none", "jpeg"]:
+            for channels_last in [False, True]:
+                args = (channels, mean, std, chroma, rounding, torch.float32, channels_last)
+                got, want = OPS.block_dct(images, *args), OPS.block_dct(elements, *args)
+                assert torch.equal(got, want)
+            if rounding == "none":
+                want = reference.block_dct_operator(
+                    exact(images), channels, mean, std, chroma, rounding, torch.float64
+                )
+                assert_near(got, want, torch.float32)
+    if stored != torch.uint8:
+        backward = (channels, std, torch.float32)
+        got, want = (OPS.block_idct_backward(x, *backward) for x in (images, elements))
+        assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("stored", FLOAT_STORED, ids=str)
+def test_every_access_for_each_result(stored: torch.dtype, dtype: torch.dtype) -> None:
+    for layout in ["contiguous", "channels_last"]:
+        images = pictures((2, 3, 24, 48), stored, layout)
+        elements = LAYOUTS["misaligned"](images)
+        for chroma in CHROMA:
+            for channels_last in [False, True]:
+                args = (selection(40), None, None, chroma, "none", dtype, channels_last)
+                assert torch.equal(OPS.block_dct(images, *args), OPS.block_dct(elements, *args))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "misaligned"])
+@pytest.mark.parametrize("chroma", CHROMA)
+def test_every_pixel_is_read_from_its_place(chroma: str, layout: str) -> None:
+    """One bright pixel at a time in the blocks of a corner and inside: nothing cancels an error."""
+    for y in [0, 6, 7, 8, 15, 16, 23]:
+        for x in [0, 3, 7, 8, 15, 16, 23]:
+            dark = torch.zeros(1, 3, 24, 24, dtype=torch.uint8)
+            dark[0, (x + y) % 3, y, x] = 255
+            images = LAYOUTS[layout](dark)
+            args = (list(range(CHANNELS)), None, None, chroma, "none")
+            want = reference.block_dct_operator(images, *args, torch.float64)
+            assert_near(OPS.block_dct(images, *args, F32), want, F32)
+
+
+@pytest.mark.parametrize("dtype", FLOAT_STORED, ids=str)
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_wide_and_single_stores_write_the_same_pixels(
+    stored: torch.dtype, dtype: torch.dtype
+) -> None:
+    """Rows of 40 pixels are written wide, rows of 39 element by element: the same 39 pixels."""
+    channels = selection(120)
+    mean, std = statistics(120)
+    values = 40 * torch.randn(3, 120, 3, 5, generator=torch.Generator().manual_seed(4))
+    values[0, :, 1, 1] = float("nan")
+    values[1, 5, 0, 3] = float("inf")
+    values[2, 7, 2, 0] = 1e4
+    values = values.to(stored)
+    got = OPS.block_idct(values, channels, mean, std, 21, 40, dtype)
+    want = OPS.block_idct(values, channels, mean, std, 21, 39, dtype)
+    torch.testing.assert_close(got[..., :39], want, rtol=0, atol=0, equal_nan=True)
+    if dtype == torch.uint8:
+        assert want[2].min() == 0
+        assert want[2].max() == 255
+        return
+    # Column 39 is folded into column 38 of the narrower picture.
+    for chroma in ["4:4:4", "4:2:0"]:
+        got = OPS.block_dct_backward(values, channels, std, chroma, 21, 40, dtype)
+        want = OPS.block_dct_backward(values, channels, std, chroma, 21, 39, dtype)
+        got, want = got[..., :38], want[..., :38]
+        torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)

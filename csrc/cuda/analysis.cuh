@@ -1,50 +1,17 @@
 // Pixels to coefficients. A thread block takes a tile of consecutive 8x8 blocks:
 //
-//   1  one thread per pixel column: 8 rows x 3 colours in, colours, chroma, rounding, vertical DCT
-//   2  one thread per row of coefficients: horizontal DCT, normalise, each channel a run of blocks
+//   1  one thread per row of a block: 8 pixels x 3 colours in, colours, chroma, rounding, horizontal
+//      DCT
+//   2  one thread per column of coefficients: vertical DCT, normalise, each channel a run of blocks
 //
 // with shared memory between the two. Pixels are read once and coefficients written once, in runs of
-// 32 elements.
+// 32 elements. Lanes of a warp are the rows of four blocks, in order: a block's row above or below is
+// the next lane.
 #pragma once
 
-#include "tile.cuh"
+#include "rows.cuh"
 
 namespace freqops::cuda {
-
-// Rows of one pixel column from `row` on. Three addresses move down together, and stay where they
-// are at the last row: replication without a product or a comparison of 64 bits for each pixel.
-template <class scalar_t, class acc>
-struct Column {
-  const char* colour[kComponents];
-  int64_t step;  // bytes from row to row
-  int row, last;
-  Type type;
-
-  __device__ __forceinline__ Column(const View& v, uint32_t picture, int first_row, int column)
-      : step(v.stride_h * Memory<scalar_t>::size(v.type)),
-        row(first_row),
-        last(int(v.height) - 1),
-        type(v.type) {
-    const int64_t at = picture * v.stride_n + smaller(row, last) * v.stride_h +
-                       smaller(column, int(v.width) - 1) * v.stride_w;
-#pragma unroll
-    for (int c = 0; c < kComponents; ++c)
-      colour[c] =
-          static_cast<const char*>(v.data) + (at + c * v.stride_c) * Memory<scalar_t>::size(type);
-  }
-
-  __device__ __forceinline__ void load(acc& red, acc& green, acc& blue) const {
-    red = Memory<scalar_t>::template load<acc>(colour[0], type);
-    green = Memory<scalar_t>::template load<acc>(colour[1], type);
-    blue = Memory<scalar_t>::template load<acc>(colour[2], type);
-  }
-
-  __device__ __forceinline__ void next() {
-    const int64_t down = row++ < last ? step : 0;
-#pragma unroll
-    for (int c = 0; c < kComponents; ++c) colour[c] += down;
-  }
-};
 
 // Y, Cb or Cr of a pixel.
 template <class acc>
@@ -53,108 +20,116 @@ __device__ __forceinline__ acc plane(const AnalysisParams<acc>& p, int k, acc re
   return p.matrix.m[k][0] * red + (p.matrix.m[k][1] * green + (p.matrix.m[k][2] * blue + shift));
 }
 
-// The planes of column x of the block at `at`: chroma as it is or averaged over 2x2 pixels.
-template <class scalar_t, class acc>
-__device__ __forceinline__ void load_plain(const AnalysisParams<acc>& p, const Place& at, int x,
-                                           acc (&planes)[kComponents][kBlock]) {
-  const int row = int(at.row) * kBlock, column = int(at.column) * kBlock + x;
-  Column<scalar_t, acc> pixels(p.pictures, at.picture, row, column);
-#pragma unroll
-  for (int r = 0; r < kBlock; ++r) {
-    pixels.load(planes[0][r], planes[1][r], planes[2][r]);
-    pixels.next();
-  }
+// Eight pixels of a row as planes, before chroma is averaged or smoothed.
+template <class acc>
+__device__ __forceinline__ void convert(const AnalysisParams<acc>& p,
+                                        acc (&planes)[kComponents][kBlock]) {
   if (p.rounded) {
 #pragma unroll
-    for (int r = 0; r < kBlock; ++r)
-      for (int k = 0; k < kComponents; ++k) planes[k][r] *= p.white;
+    for (int i = 0; i < kBlock; ++i)
+      for (int k = 0; k < kComponents; ++k) planes[k][i] *= p.white;
   }
 #pragma unroll
-  for (int r = 0; r < kBlock; ++r) {
-    const acc red = planes[0][r], green = planes[1][r], blue = planes[2][r];
+  for (int i = 0; i < kBlock; ++i) {
+    const acc red = planes[0][i], green = planes[1][i], blue = planes[2][i];
     for (int k = 0; k < kComponents; ++k)
-      planes[k][r] = plane(p, k, red, green, blue, k == 0 ? p.shift : acc(0));
+      planes[k][i] = plane(p, k, red, green, blue, k == 0 ? p.shift : acc(0));
   }
   if (p.rounded) {
 #pragma unroll
-    for (int r = 0; r < kBlock; ++r)
-      for (int k = 0; k < kComponents; ++k) planes[k][r] = round_even(planes[k][r]);
+    for (int i = 0; i < kBlock; ++i)
+      for (int k = 0; k < kComponents; ++k) planes[k][i] = round_even(planes[k][i]);
   }
+}
+
+// The planes of row y of the block at `at`: chroma as it is or averaged over 2x2 pixels.
+template <class scalar_t, class acc>
+__device__ __forceinline__ void load_plain(const AnalysisParams<acc>& p, const Place& at, int y,
+                                           acc (&planes)[kComponents][kBlock]) {
+  const int row = int(at.row) * kBlock + y, column = int(at.column) * kBlock;
+  const int height = int(p.pictures.height), width = int(p.pictures.width);
+  const Row<scalar_t, acc> pixels(p.pictures, at.picture, smaller(row, height - 1));
+  pixels.load(p.access, column, planes);
+  convert(p, planes);
   if (p.edge == Edge::kZero) {
-    const int height = int(p.pictures.height), width = int(p.pictures.width);
 #pragma unroll
-    for (int r = 0; r < kBlock; ++r)
+    for (int i = 0; i < kBlock; ++i)
       for (int k = 0; k < kComponents; ++k)
-        if (row + r >= height || column >= width) planes[k][r] = 0;
+        if (row >= height || column + i >= width) planes[k][i] = 0;
   }
   if (p.chroma != Chroma::k420) return;
 #pragma unroll
   for (int k = 1; k < kComponents; ++k)
 #pragma unroll
-    for (int r = 0; r < kBlock; r += 2) {
-      acc sum = planes[k][r] + planes[k][r + 1];
+    for (int i = 0; i < kBlock; i += 2) {
+      acc sum = planes[k][i] + planes[k][i + 1];
       sum += __shfl_xor_sync(~0u, sum, 1u);
       const acc mean = sum * acc(.25);
-      planes[k][r] = planes[k][r + 1] = p.rounded ? round_even(mean) : mean;
+      planes[k][i] = planes[k][i + 1] = p.rounded ? round_even(mean) : mean;
     }
 }
 
-// Cb and Cr of a pixel column smoothed downwards, times 8: out[r] = x[r - 1] + 6 x[r] + x[r + 1].
-// Y comes along unsmoothed.
+// Cb and Cr of the pixel in a column.
 template <class scalar_t, class acc>
-__device__ __forceinline__ void load_smoothed_column(const AnalysisParams<acc>& p, const Place& at,
-                                                     int column,
-                                                     acc (&planes)[kComponents][kBlock]) {
-  const int row = int(at.row) * kBlock;
-  Column<scalar_t, acc> pixels(p.pictures, at.picture, larger(row - 1, 0), column);
+__device__ __forceinline__ void load_chroma(const AnalysisParams<acc>& p,
+                                            const Row<scalar_t, acc>& pixels, int column,
+                                            acc (&chroma)[kComponents]) {
+  acc x[kComponents];
+  pixels.load_pixel(column, x);
 #pragma unroll
-  for (int k = 1; k < kComponents; ++k)
-    for (int r = 0; r < kBlock; ++r) planes[k][r] = 0;
+  for (int c = 0; c < kComponents; ++c)
+    if (p.rounded) x[c] *= p.white;
 #pragma unroll
-  for (int r = -1; r <= kBlock; ++r) {
-    acc red, green, blue;
-    pixels.load(red, green, blue);
-    if (r >= 0 || row > 0) pixels.next();  // the row above the picture is its first
-    if (p.rounded) {
-      red *= p.white;
-      green *= p.white;
-      blue *= p.white;
-    }
-    if (r >= 0 && r < kBlock) {
-      const acc y = plane(p, 0, red, green, blue, p.shift);
-      planes[0][r] = p.rounded ? round_even(y) : y;
-    }
+  for (int k = 1; k < kComponents; ++k) {
+    chroma[k] = plane(p, k, x[0], x[1], x[2], acc(0));
+    if (p.rounded) chroma[k] = round_even(chroma[k]);
+  }
+}
+
+// Y of a row, and Cb and Cr smoothed along it, times 8: x[i - 1] + 6 x[i] + x[i + 1]. Beyond the
+// picture's edges its first and last pixel go on.
+template <class scalar_t, class acc>
+__device__ __forceinline__ void load_smoothed_row(const AnalysisParams<acc>& p, const Place& at,
+                                                  int row, acc (&planes)[kComponents][kBlock]) {
+  const int column = int(at.column) * kBlock, last = int(p.pictures.width) - 1;
+  const Row<scalar_t, acc> pixels(p.pictures, at.picture, row);
+  pixels.load(p.access, column, planes);
+  acc left[kComponents], right[kComponents];
+  load_chroma(p, pixels, larger(column - 1, 0), left);
+  load_chroma(p, pixels, smaller(column + kBlock, last), right);
+  convert(p, planes);
 #pragma unroll
-    for (int k = 1; k < kComponents; ++k) {
-      acc x = plane(p, k, red, green, blue, acc(0));
-      if (p.rounded) x = round_even(x);
-      if (r > 0) planes[k][r - 1] += x;
-      if (r >= 0 && r < kBlock) planes[k][r] += 6 * x;
-      if (r < kBlock - 1) planes[k][r + 1] += x;
+  for (int k = 1; k < kComponents; ++k) {
+    acc before = left[k];
+#pragma unroll
+    for (int i = 0; i < kBlock; ++i) {
+      const acc here = planes[k][i];
+      planes[k][i] = (before + 6 * here) + (i + 1 < kBlock ? planes[k][i + 1] : right[k]);
+      before = here;
     }
   }
 }
 
-// The planes of column x of the block at `at`: chroma smoothed by [1 6 1] / 8 in both directions.
-// The neighbours to the left and right are next door in the warp, but for the block's outermost
-// columns, which load one column more.
+// The planes of row y of the block at `at`: chroma smoothed by [1 6 1] / 8 in both directions. The
+// rows above and below are next door in the warp, but for the block's outermost rows, which load one
+// row more.
 template <class scalar_t, class acc>
-__device__ __forceinline__ void load_smoothed(const AnalysisParams<acc>& p, const Place& at, int x,
+__device__ __forceinline__ void load_smoothed(const AnalysisParams<acc>& p, const Place& at, int y,
                                               acc (&planes)[kComponents][kBlock]) {
-  const int column = int(at.column) * kBlock + x;
-  load_smoothed_column<scalar_t>(p, at, column, planes);
+  const int row = int(at.row) * kBlock + y, last = int(p.pictures.height) - 1;
+  load_smoothed_row<scalar_t>(p, at, smaller(row, last), planes);
   acc outer[kComponents][kBlock] = {};
-  if (x == 0 || x == kBlock - 1)
-    load_smoothed_column<scalar_t>(p, at, x == 0 ? larger(column - 1, 0) : column + 1, outer);
+  if (y == 0 || y == kBlock - 1)
+    load_smoothed_row<scalar_t>(p, at, y == 0 ? larger(row - 1, 0) : smaller(row + 1, last), outer);
 #pragma unroll
   for (int k = 1; k < kComponents; ++k)
 #pragma unroll
-    for (int r = 0; r < kBlock; ++r) {
-      const acc left = __shfl_up_sync(~0u, planes[k][r], 1u);
-      const acc right = __shfl_down_sync(~0u, planes[k][r], 1u);
-      const acc sum = (x == 0 ? outer[k][r] : left) + (x == kBlock - 1 ? outer[k][r] : right);
-      const acc smooth = (sum + 6 * planes[k][r]) * acc(1. / 64);
-      planes[k][r] = p.rounded ? round_even(smooth) : smooth;
+    for (int i = 0; i < kBlock; ++i) {
+      const acc above = __shfl_up_sync(~0u, planes[k][i], 1u);
+      const acc below = __shfl_down_sync(~0u, planes[k][i], 1u);
+      const acc sum = (y == 0 ? outer[k][i] : above) + (y == kBlock - 1 ? outer[k][i] : below);
+      const acc smooth = (sum + 6 * planes[k][i]) * acc(1. / 64);
+      planes[k][i] = p.rounded ? round_even(smooth) : smooth;
     }
 }
 
@@ -174,57 +149,93 @@ __device__ __forceinline__ void prepare_entries(const AnalysisParams<acc>& p,
   }
 }
 
-// Row v of a component's coefficients in a block, rounded where they are.
+// Column u of a component's coefficients in a block, rounded where they are.
 template <class acc>
-__device__ __forceinline__ void transform_row(const AnalysisParams<acc>& p,
-                                              const Planes<acc>& planes, int k, int v, int block,
-                                              acc (&row)[kBlock]) {
+__device__ __forceinline__ void transform_column(const AnalysisParams<acc>& p,
+                                                 const Planes<acc>& planes, int k, int u, int block,
+                                                 acc (&column)[kBlock]) {
 #pragma unroll
-  for (int x = 0; x < kBlock; ++x) row[x] = planes[k][v][x][block];
-  dct8<acc>(row);
+  for (int y = 0; y < kBlock; ++y) column[y] = planes[k][u][y][block];
+  dct8<acc>(column);
   if (p.rounded) {
 #pragma unroll
-    for (int u = 0; u < kBlock; ++u) row[u] = round_even(row[u] * p.dct_scale[v * kBlock + u]);
+    for (int v = 0; v < kBlock; ++v)
+      column[v] = round_even(column[v] * p.dct_scale[u * kBlock + v]);
   }
 }
 
 // Thread blocks on a multiprocessor for which the registers must do: 64 registers a thread, or 128
-// where two columns are held. Shared memory, 31 KB a thread block, admits as many or more on sm_80,
+// where two rows are held. Shared memory, 31 KB a thread block, admits as many or more on sm_80,
 // sm_90 and sm_100, but three on sm_86, sm_89 and sm_120, which have 100 KB.
 template <bool kSmoothed>
 constexpr int kResident = kSmoothed ? 2 : 4;
 
-// kSmoothed: chroma "dctnet", which needs neighbouring blocks and more registers.
-template <class scalar_t, class result_t, class acc, bool kSmoothed>
+// The gates of two pictures by entry: that of a tile's first block and the next.
+template <class acc>
+using Gates = acc[2][kChannels];
+
+template <class acc>
+__device__ __forceinline__ acc load_gate(const AnalysisParams<acc>& p, uint32_t picture, int e) {
+  return load<AnyType, acc>(p.gate.data, p.gate.type,
+                            int64_t(picture) * p.channels.count + p.channels.position[e]);
+}
+
+template <class acc>
+__device__ __forceinline__ void prepare_gates(const AnalysisParams<acc>& p, uint32_t first,
+                                              Gates<acc>& gates) {
+  const uint32_t last = quotient(p.grid.blocks - 1, p.grid.area);
+#pragma unroll 1
+  for (int e = int(threadIdx.x); e < p.channels.count; e += kThreads<acc>) {
+    gates[0][e] = load_gate(p, first, e);
+    gates[1][e] = load_gate(p, smaller(first + 1, last), e);
+  }
+}
+
+// A closed channel is zero, also where its coefficient is NaN. A tile holds blocks of two pictures at
+// most, unless they have fewer blocks than fit between their neighbours.
+template <class acc>
+__device__ __forceinline__ acc apply_gate(const AnalysisParams<acc>& p, const Gates<acc>& gates,
+                                          uint32_t first, uint32_t picture, int e, acc x) {
+  const acc gate =
+      p.grid.area.divisor >= kTile<acc> - 1 ? gates[picture - first][e] : load_gate(p, picture, e);
+  return gate == 0 ? acc(0) : x * gate;
+}
+
+// kSmoothed: chroma "dctnet", which needs neighbouring blocks and more registers. kGated: results
+// times a gate.
+template <class scalar_t, class result_t, class acc, bool kSmoothed, bool kGated = false>
 __global__ void __launch_bounds__(kThreads<acc>, kResident<kSmoothed>)
     analysis_kernel(const __grid_constant__ AnalysisParams<acc> p) {
   __shared__ Planes<acc> planes;
   __shared__ Entry<acc> entries[kChannels];
+  [[maybe_unused]] __shared__ Gates<acc> gates;
 
   const uint32_t first = blockIdx.x * kTile<acc>;
   const int thread = int(threadIdx.x);
   prepare_entries<result_t>(p, entries);
+  [[maybe_unused]] const uint32_t first_picture = kGated ? quotient(first, p.grid.area) : 0;
+  if constexpr (kGated) prepare_gates(p, first_picture, gates);
   {
-    const int block = thread / kBlock, x = thread % kBlock;
+    const int block = thread / kBlock, y = thread % kBlock;
     // Threads past the end repeat the last block, so that shuffles find whole warps.
     const Place at = place(smaller(first + block, p.grid.blocks - 1), p.grid);
-    acc column[kComponents][kBlock];
+    acc row[kComponents][kBlock];
     if constexpr (kSmoothed) {
-      load_smoothed<scalar_t>(p, at, x, column);
+      load_smoothed<scalar_t>(p, at, y, row);
     } else {
-      load_plain<scalar_t>(p, at, x, column);
+      load_plain<scalar_t>(p, at, y, row);
     }
 #pragma unroll
     for (int k = 0; k < kComponents; ++k) {
-      dct8<acc>(column[k]);
+      dct8<acc>(row[k]);
 #pragma unroll
-      for (int v = 0; v < kBlock; ++v)
-        if (p.channels.rows[k] >> v & 1) planes[k][v][x][block] = column[k][v];
+      for (int u = 0; u < kBlock; ++u)
+        if (p.channels.columns[k] >> u & 1) planes[k][u][y][block] = row[k][u];
     }
   }
   __syncthreads();
 
-  const int v = thread / kTile<acc>, block = thread % kTile<acc>;
+  const int u = thread / kTile<acc>, block = thread % kTile<acc>;
   const int64_t size = Memory<result_t>::size(p.result_type);
   char* const result = static_cast<char*>(p.result);
   if (!p.channels_last) {
@@ -235,17 +246,18 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<kSmoothed>)
         result + (at.picture * area * uint32_t(p.channels.count) + at.index) * size;
 #pragma unroll 1
     for (int k = 0; k < kComponents; ++k) {
-      if (!(p.channels.rows[k] >> v & 1)) continue;
-      acc row[kBlock];
-      transform_row(p, planes, k, v, block, row);
-      const uint8_t* start = p.channels.start + (k * kBlock + v) * kBlock;
+      if (!(p.channels.columns[k] >> u & 1)) continue;
+      acc column[kBlock];
+      transform_column(p, planes, k, u, block, column);
+      const uint8_t* start = p.channels.column_start + (k * kBlock + u) * kBlock;
 #pragma unroll
-      for (int u = 0; u < kBlock; ++u)
+      for (int v = 0; v < kBlock; ++v)
 #pragma unroll 1
-        for (int e = start[u]; e < start[u + 1]; ++e) {
+        for (int e = start[v]; e < start[v + 1]; ++e) {
           const Entry<acc> entry = entries[e];
-          Memory<result_t>::store(first_channel + entry.channel, p.result_type,
-                                  row[u] * entry.scale + entry.offset);
+          acc x = column[v] * entry.scale + entry.offset;
+          if constexpr (kGated) x = apply_gate(p, gates, first_picture, at.picture, e, x);
+          Memory<result_t>::store(first_channel + entry.channel, p.result_type, x);
         }
     }
     return;
@@ -255,20 +267,22 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<kSmoothed>)
   // block's after the other's. Each thread puts its own where it read from: no barrier in between.
 #pragma unroll 1
   for (int k = 0; k < kComponents; ++k) {
-    if (!(p.channels.rows[k] >> v & 1)) continue;
-    acc row[kBlock];
-    transform_row(p, planes, k, v, block, row);
+    if (!(p.channels.columns[k] >> u & 1)) continue;
+    acc column[kBlock];
+    transform_column(p, planes, k, u, block, column);
 #pragma unroll
-    for (int u = 0; u < kBlock; ++u) planes[k][v][u][block] = row[u];
+    for (int v = 0; v < kBlock; ++v) planes[k][u][v][block] = column[v];
   }
   __syncthreads();
   for (int b = thread / 32; b < kTile<acc> && first + b < p.grid.blocks; b += kThreads<acc> / 32) {
+    [[maybe_unused]] const uint32_t picture = kGated ? quotient(first + b, p.grid.area) : 0;
     char* const first_channel = result + int64_t(first + b) * p.channels.count * size;
     for (int e = thread % 32; e < p.channels.count; e += 32) {
       const int c = p.channels.coefficient[e];
-      const acc x = planes[c / kCoefficients][c / kBlock % kBlock][c % kBlock][b];
-      Memory<result_t>::store(first_channel + entries[e].channel, p.result_type,
-                              x * entries[e].scale + entries[e].offset);
+      acc x = planes[c / kCoefficients][c % kBlock][c / kBlock % kBlock][b];
+      x = x * entries[e].scale + entries[e].offset;
+      if constexpr (kGated) x = apply_gate(p, gates, first_picture, picture, e, x);
+      Memory<result_t>::store(first_channel + entries[e].channel, p.result_type, x);
     }
   }
 }

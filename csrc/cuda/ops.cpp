@@ -27,6 +27,7 @@ void analyse(AnalysisParams<acc> params, const DeviceScope& device) {
   void* const result = params.result;
   const int64_t grid_height = blocks(pictures.height), grid_width = blocks(pictures.width);
   prepare_dct_scale(params.dct_scale);
+  params.access = widest_access(pictures);
   for_each_launch(pictures.batch, grid_height, grid_width, [&](int64_t first, const Grid& grid) {
     params.grid = grid;
     params.pictures.data = advance(pictures.data, pictures.type, first * pictures.stride_n);
@@ -41,6 +42,7 @@ void synthesise(SynthesisParams<acc> params, const DeviceScope& device) {
   const View coefficients = params.coefficients;
   void* const result = params.result;
   prepare_dct_scale(params.dct_scale);
+  params.wide = wide_result(result, params.result_type, params.width);
   for_each_launch(coefficients.batch, coefficients.height, coefficients.width,
                   [&](int64_t first, const Grid& grid) {
                     params.grid = grid;
@@ -118,7 +120,7 @@ Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,
     params.pictures = input_view(images, type);
     params.result = out.mutable_data_ptr();
     params.result_type = result_type;
-    params.channels = prepare_channels(channels);
+    params.channels = prepare_channels(channels, channels_last);
     params.mean = prepare_statistic(dense_mean);
     params.std = prepare_statistic(dense_std);
     params.matrix =
@@ -209,7 +211,7 @@ Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,
     params.mean = prepare_statistic(dense_mean);
     params.std = prepare_statistic(dense_std);
     if (params.mean.by_coefficient)  // absent channels count as their mean
-      for (uint8_t& rows : params.channels.rows) rows = 0xff;
+      for (uint8_t& columns : params.channels.columns) columns = 0xff;
     params.matrix = color_matrix<acc>(kYcbcrToRgb, scale);
     params.shift = linear ? acc(0) : acc(kLevelShift * scale);
     params.chroma = Chroma::k444;

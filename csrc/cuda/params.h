@@ -7,6 +7,7 @@
 #include "../math/color.h"
 #include "../math/dct8.h"
 #include "../plan.h"
+#include "pixel_access.h"
 
 namespace freqops::cuda {
 
@@ -30,20 +31,33 @@ struct Grid {
   Divisor area, width;  // blocks of a picture, and of one row of it
 };
 
-// The chosen channels in ascending order of their coefficient: entry e is channel position[e] of the
-// tensor and holds coefficient[e]; entries start[c] to start[c + 1] - 1 hold coefficient c.
+// component * 64 + v * 8 + u to component * 64 + u * 8 + v, and back.
+FREQOPS_HOST_DEVICE constexpr int transposed(int c) {
+  return c / kCoefficients * kCoefficients + c % kBlock * kBlock + c / kBlock % kBlock;
+}
+
+// The chosen channels: entry e is channel position[e] of the tensor and holds coefficient[e]. They are
+// in ascending order of component * 64 + u * 8 + v, one column of coefficients after the other, where
+// column_start is read, else in any order.
 struct Channels {
   int32_t count;                   // C
   uint8_t coefficient[kChannels];  // [C] component * 64 + v * 8 + u
   uint8_t position[kChannels];     // [C]
-  uint8_t start[kChannels + 1];
-  uint8_t rows[kComponents];  // bit v: row v of the component holds something
+  uint8_t
+      column_start[kChannels + 1];  // of component * 64 + u * 8 + v: its entries, up to the next
+  uint8_t columns[kComponents];     // bit u: column u of the component holds something
 };
 
 // mean or std on the device, or null.
 struct Statistic {
   const void* data;  // float or double [C], or [192] read by coefficient number
   bool is_double, by_coefficient;
+};
+
+// Factors of the results by picture and output position, or null.
+struct Gate {
+  const void* data;  // [N, C] contiguous
+  Type type;         // float or wider, or a 16-bit type
 };
 
 // Pixels to coefficients: block_dct, block_idct_backward.
@@ -55,12 +69,14 @@ struct AnalysisParams {
   Grid grid;
   Channels channels;
   Statistic mean, std;
+  Gate gate;                // of the launch's first picture; read by launch_gated_analysis alone
   ColorMatrix<acc> matrix;  // times pixels
   acc shift;                // added to Y
   acc white;                // rounded: times pixels before the matrix, so that k / 255 is k again
-  acc dct_scale[kCoefficients];  // of the DCT's outputs, v * 8 + u
+  acc dct_scale[kCoefficients];  // of the DCT's outputs, v * 8 + u or u * 8 + v: it is symmetric
   Chroma chroma;
   Edge edge;
+  PixelAccess access;  // to the pictures; kElements is always right
   bool rounded;        // planes and coefficients to integers
   bool times_std;      // out = c * std, else (c - mean) / std
   bool channels_last;  // the result's memory format
@@ -78,9 +94,10 @@ struct SynthesisParams {
   Statistic mean, std;
   ColorMatrix<acc> matrix;       // times planes
   acc shift;                     // added to R, G and B
-  acc dct_scale[kCoefficients];  // of the transposed DCT's inputs, v * 8 + u
+  acc dct_scale[kCoefficients];  // of the transposed DCT's inputs, symmetric in v and u
   Chroma chroma;                 // k444 or k420
   Edge edge;         // pixels beyond it are added to the last one (kReplicate) or cropped (kZero)
+  bool wide;         // rows of eight pixels of the result are aligned to kWideBytes
   bool times_std;    // c * std + mean, else c / std
   bool planes_only;  // the result is Y, Cb, Cr: even the unit matrix would spread a NaN (0 * NaN)
 };

@@ -37,19 +37,21 @@ inline void check_grid(const char* op, int64_t grid_height, int64_t grid_width) 
                   grid_height, " x ", grid_width, " blocks");
 }
 
-inline Channels prepare_channels(IntHeaderOnlyArrayRef channels) {
+// As the kernels want them that go through columns of coefficients. A channels_last result is written
+// entry after entry: its entries come in the order of the tensor.
+inline Channels prepare_channels(IntHeaderOnlyArrayRef channels, bool channels_last = false) {
   Channels out{};
   out.count = int32_t(channels.size());
   int count[kChannels] = {};
-  for (const int64_t c : channels) ++count[c];
+  for (const int64_t c : channels) ++count[transposed(int(c))];
   int next[kChannels];
-  for (int c = 0; c < kChannels; ++c) {
-    next[c] = out.start[c];
-    out.start[c + 1] = uint8_t(next[c] + count[c]);
-    if (count[c] > 0) out.rows[c / kCoefficients] |= uint8_t(1 << c / kBlock % kBlock);
+  for (int s = 0; s < kChannels; ++s) {
+    next[s] = out.column_start[s];
+    out.column_start[s + 1] = uint8_t(next[s] + count[s]);
+    if (count[s] > 0) out.columns[s / kCoefficients] |= uint8_t(1 << s / kBlock % kBlock);
   }
   for (int i = 0; i < out.count; ++i) {
-    const int e = next[channels[i]]++;
+    const int e = channels_last ? i : next[transposed(int(channels[i]))]++;
     out.position[e] = uint8_t(i);
     out.coefficient[e] = uint8_t(channels[i]);
   }

@@ -1,14 +1,14 @@
 // Coefficients to pixels, the analysis backwards. A thread block takes a tile of consecutive 8x8
 // blocks:
 //
-//   1  one thread per row of coefficients: gather, scale, transposed horizontal DCT
-//   2  one thread per pixel column: transposed vertical DCT, colours, 8 rows x 3 colours out
+//   1  one thread per column of coefficients: gather, scale, transposed vertical DCT
+//   2  one thread per row of a block: transposed horizontal DCT, colours, 8 pixels x 3 colours out
 //
 // with shared memory between the two. 2x2 averages and the sums over replicated edges are products
-// of a horizontal and a vertical step, so each is done in registers on its own side.
+// of a vertical and a horizontal step, so each is done in registers on its own side.
 #pragma once
 
-#include "tile.cuh"
+#include "rows.cuh"
 
 namespace freqops::cuda {
 
@@ -28,7 +28,7 @@ __device__ __forceinline__ void fold(acc (&x)[kBlock], int last) {
 }
 
 // Coefficient = sum of channel * scale + base, the scale of the DCT's inputs included; base is the
-// mean.
+// mean, by component * 64 + u * 8 + v.
 template <class scalar_t, class acc>
 __device__ __forceinline__ void prepare_entries(const SynthesisParams<acc>& p,
                                                 Entry<acc> (&entries)[kChannels],
@@ -41,15 +41,15 @@ __device__ __forceinline__ void prepare_entries(const SynthesisParams<acc>& p,
     entries[e] = {dct * (p.times_std ? std : 1 / std), acc(0), p.channels.position[e] * pitch};
   }
 #pragma unroll 1
-  for (int c = int(threadIdx.x); c < kChannels; c += kThreads<acc>) {
-    const int e = p.channels.start[c];
+  for (int s = int(threadIdx.x); s < kChannels; s += kThreads<acc>) {
+    const int e = p.channels.column_start[s];
     acc mean = 0;
     if (p.mean.data && p.mean.by_coefficient) {
-      mean = element<acc>(p.mean, c);  // of absent channels too
-    } else if (p.mean.data && e < p.channels.start[c + 1]) {
+      mean = element<acc>(p.mean, transposed(s));  // of absent channels too
+    } else if (p.mean.data && e < p.channels.column_start[s + 1]) {
       mean = statistic<acc>(p.mean, p.channels, e);
     }
-    base[c] = mean * p.dct_scale[c % kCoefficients];
+    base[s] = mean * p.dct_scale[s % kCoefficients];
   }
 }
 
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kThreads<acc>)
   __syncthreads();
 
   {
-    const int v = thread / kTile<acc>, block = thread % kTile<acc>;
+    const int u = thread / kTile<acc>, block = thread % kTile<acc>;
     // Threads past the end repeat the last block: reads stay inside, and nothing of it is written.
     const Place at = place(smaller(first + block, p.grid.blocks - 1), p.grid);
     const View& view = p.coefficients;
@@ -76,67 +76,83 @@ __global__ void __launch_bounds__(kThreads<acc>)
         static_cast<const char*>(view.data) + at_input * Memory<scalar_t>::size(view.type);
 #pragma unroll 1
     for (int k = 0; k < kComponents; ++k) {
-      if (!(p.channels.rows[k] >> v & 1)) continue;
-      const int c = (k * kBlock + v) * kBlock;
-      const uint8_t* start = p.channels.start + c;
+      if (!(p.channels.columns[k] >> u & 1)) continue;
+      const int s = (k * kBlock + u) * kBlock;
+      const uint8_t* start = p.channels.column_start + s;
       // The first channel of each coefficient: eight loads on their way before any is used.
-      acc row[kBlock];
+      acc column[kBlock];
 #pragma unroll
-      for (int u = 0; u < kBlock; ++u) {
-        row[u] = 0;
-        if (start[u] < start[u + 1])
-          row[u] = Memory<scalar_t>::template load<acc>(first_channel + entries[start[u]].channel,
-                                                        view.type);
+      for (int v = 0; v < kBlock; ++v) {
+        column[v] = 0;
+        if (start[v] < start[v + 1])
+          column[v] = Memory<scalar_t>::template load<acc>(
+              first_channel + entries[start[v]].channel, view.type);
       }
 #pragma unroll
-      for (int u = 0; u < kBlock; ++u) {
-        acc sum = base[c + u];
-        if (start[u] < start[u + 1]) sum += row[u] * entries[start[u]].scale;
+      for (int v = 0; v < kBlock; ++v) {
+        acc sum = base[s + v];
+        if (start[v] < start[v + 1]) sum += column[v] * entries[start[v]].scale;
 #pragma unroll 1
-        for (int e = start[u] + 1; e < start[u + 1]; ++e)
+        for (int e = start[v] + 1; e < start[v + 1]; ++e)
           sum +=
               Memory<scalar_t>::template load<acc>(first_channel + entries[e].channel, view.type) *
               entries[e].scale;
-        row[u] = sum;
+        column[v] = sum;
       }
-      dct8_transposed<acc>(row);
-      if (k > 0 && p.chroma == Chroma::k420) average_pairs(row);
-      if (p.edge == Edge::kReplicate) fold(row, p.width - 1 - int(at.column) * kBlock);
+      dct8_transposed<acc>(column);
+      if (k > 0 && p.chroma == Chroma::k420) average_pairs(column);
+      if (p.edge == Edge::kReplicate) fold(column, p.height - 1 - int(at.row) * kBlock);
 #pragma unroll
-      for (int x = 0; x < kBlock; ++x) planes[k][v][x][block] = row[x];
+      for (int y = 0; y < kBlock; ++y) planes[k][u][y][block] = column[y];
     }
   }
   __syncthreads();
 
-  const int block = thread / kBlock, x = thread % kBlock;
+  const int block = thread / kBlock, y = thread % kBlock;
   if (first + block >= p.grid.blocks) return;
   const Place at = place(first + block, p.grid);
-  const int row = int(at.row) * kBlock, column = int(at.column) * kBlock + x;
-  if (column >= p.width) return;
+  const int row = int(at.row) * kBlock + y, column = int(at.column) * kBlock;
+  if (row >= p.height) return;
   acc pixels[kComponents][kBlock];
 #pragma unroll
   for (int k = 0; k < kComponents; ++k) {
 #pragma unroll
-    for (int v = 0; v < kBlock; ++v)
-      pixels[k][v] = p.channels.rows[k] >> v & 1 ? planes[k][v][x][block] : acc(0);
+    for (int u = 0; u < kBlock; ++u)
+      pixels[k][u] = p.channels.columns[k] >> u & 1 ? planes[k][u][y][block] : acc(0);
     dct8_transposed<acc>(pixels[k]);
     if (k > 0 && p.chroma == Chroma::k420) average_pairs(pixels[k]);
-    if (p.edge == Edge::kReplicate) fold(pixels[k], p.height - 1 - row);
+    if (p.edge == Edge::kReplicate) fold(pixels[k], p.width - 1 - column);
+  }
+  if (!p.planes_only) {
+#pragma unroll
+    for (int i = 0; i < kBlock; ++i) {
+      const acc luma = pixels[0][i], blue = pixels[1][i], red = pixels[2][i];
+#pragma unroll
+      for (int c = 0; c < kComponents; ++c) {
+        const auto& m = p.matrix.m[c];
+        pixels[c][i] = m[0] * luma + (m[1] * blue + (m[2] * red + p.shift));
+      }
+    }
   }
   const int64_t area = int64_t(p.height) * p.width;
   const int64_t at_result =
       int64_t(at.picture) * kComponents * area + int64_t(row) * p.width + column;
+  const int64_t size = Memory<result_t>::size(p.result_type);
+  char* const result = static_cast<char*>(p.result) + at_result * size;
+  if constexpr (!std::is_same_v<result_t, AnyType>) {
+    if (p.wide) {
 #pragma unroll
-  for (int r = 0; r < kBlock; ++r) {
-    if (row + r >= p.height) return;
-#pragma unroll
-    for (int c = 0; c < kComponents; ++c) {
-      const auto& m = p.matrix.m[c];
-      const acc mixed =
-          m[0] * pixels[0][r] + (m[1] * pixels[1][r] + (m[2] * pixels[2][r] + p.shift));
-      const acc value = p.planes_only ? pixels[c][r] : mixed;
-      store<result_t>(p.result, p.result_type, at_result + c * area + int64_t(r) * p.width, value);
+      for (int c = 0; c < kComponents; ++c)
+        store_run<result_t>(result + c * area * size, pixels[c]);
+      return;
     }
+  }
+#pragma unroll
+  for (int i = 0; i < kBlock; ++i) {
+    if (column + i >= p.width) return;
+#pragma unroll
+    for (int c = 0; c < kComponents; ++c)
+      Memory<result_t>::store(result + (c * area + i) * size, p.result_type, pixels[c][i]);
   }
 }
 

@@ -1,5 +1,5 @@
 // What both machines share: a thread block's tile of consecutive 8x8 blocks, the shared memory that
-// turns pixel columns into rows of coefficients, statistics.
+// turns rows of pixels into columns of coefficients, statistics.
 #pragma once
 
 #include "element.cuh"
@@ -13,7 +13,7 @@ namespace freqops::cuda {
 template <class acc>
 constexpr int kTile = sizeof(acc) == 4 ? 32 : 16;
 
-// One thread for each pixel column of the tile, later one for each row of coefficients.
+// One thread for each row of pixels of a block, or for each column of coefficients of a component.
 template <class acc>
 constexpr int kThreads = kTile<acc> * kBlock;
 
@@ -22,9 +22,9 @@ unsigned tiles(const Grid& grid) {
   return (grid.blocks + kTile<acc> - 1) / kTile<acc>;
 }
 
-// planes[component][row][column or u][block]. A pitch of 36 keeps both directions free of bank
-// conflicts: a warp of pixel columns touches words 36 x + b = 4 x + b mod 32 with x < 8 and four
-// consecutive b, a warp of blocks 32 neighbours.
+// planes[component][u][row or v][block]. A pitch of 36 keeps both directions free of bank conflicts: a
+// warp of rows of pixels touches words 36 y + b = 4 y + b mod 32 with y < 8 and four consecutive b, a
+// warp of blocks 32 neighbours.
 template <class acc>
 using Planes = acc[kComponents][kBlock][kBlock][kTile<acc> + 4];
 
