@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "../math/color.h"
+#include "../math/mean_block.h"
 #include "../ops.h"
 #include "isa.h"
 #include "prepare.h"
@@ -15,29 +16,15 @@ namespace {
 // four bands, which threads share.
 constexpr int64_t kBand = 16;
 
-using Sums = double[kComponents][kSumRows][kSumRows];
+using Sums = double[kComponents][kMeanPlaces][kMeanPlaces];
 
-// Values at places -1 ... 8 of a block, from those at 0 ... 7, at the first and at the last place of
-// the whole: what is left of a block is the last of the block before it, or the first again.
-void extend(const double (&sums)[kSumRows], double (&out)[kSumRows]) {
-  const double first = sums[kBlock], last = sums[kBlock + 1];
-  out[0] = sums[kBlock - 1] - last + first;
-  std::copy(sums, sums + kBlock, out + 1);
-  out[kBlock + 1] = sums[0] - first + last;
-}
-
-// [1 6 1] / 8 of places -1 ... 8.
-void smooth(const double (&in)[kSumRows], double (&out)[kSumRows]) {
-  for (int i = 0; i < kBlock; ++i) out[i] = (in[i] + 6 * in[i + 1] + in[i + 2]) / 8;
-}
-
-void transpose(double (&m)[kSumRows][kSumRows]) {
-  for (int i = 0; i < kSumRows; ++i)
+void transpose(double (&m)[kMeanPlaces][kMeanPlaces]) {
+  for (int i = 0; i < kMeanPlaces; ++i)
     for (int j = 0; j < i; ++j) std::swap(m[i][j], m[j][i]);
 }
 
 // Smooths the sums of Cb or Cr over blocks: the edges of rows, of columns after a transposition.
-void smooth_chroma(Chroma chroma, double (&plane)[kSumRows][kSumRows]) {
+void smooth_chroma(Chroma chroma, double (&plane)[kMeanPlaces][kMeanPlaces]) {
   if (chroma == Chroma::k420) {
     for (int y = 0; y < kBlock; y += 2) {
       for (int x = 0; x < kBlock; x += 2) {
@@ -48,18 +35,14 @@ void smooth_chroma(Chroma chroma, double (&plane)[kSumRows][kSumRows]) {
     }
   } else if (chroma == Chroma::kDctnet) {
     for (int axis = 0; axis < 2; ++axis) {
-      for (auto& row : plane) {
-        double extended[kSumRows];
-        extend(row, extended);
-        smooth(extended, row);
-      }
+      for (auto& row : plane) smooth_mean_line(row);
       transpose(plane);
     }
   }
 }
 
 // Planes' sums over blocks to coefficients of their mean, [v * 8 + u].
-void transform(double (&plane)[kSumRows][kSumRows], double blocks, double* out) {
+void transform(double (&plane)[kMeanPlaces][kMeanPlaces], double blocks, double* out) {
   for (int axis = 0; axis < 2; ++axis) {
     for (int i = 0; i < kBlock; ++i) {
       double line[kBlock];
@@ -79,14 +62,15 @@ void coefficients(const PixelSums& p, int64_t n, Chroma chroma, double (&out)[kC
   Sums colours = {}, planes;
   for (int64_t band = 0; band < p.bands; ++band)
     for (int c = 0; c < kComponents; ++c)
-      for (int y = 0; y < kSumRows; ++y)
-        for (int x = 0; x < kSumRows; ++x) colours[c][y][x] += p.sums[n * p.bands + band][c][y][x];
+      for (int y = 0; y < kMeanPlaces; ++y)
+        for (int x = 0; x < kMeanPlaces; ++x)
+          colours[c][y][x] += p.sums[n * p.bands + band][c][y][x];
   const double white = p.in.type == Type::kUint8 ? 1 : kWhite;
   const ColorMatrix<double> matrix = color_matrix<double>(kRgbToYcbcr, white);
   for (int k = 0; k < kComponents; ++k) {
     const double (&m)[3] = matrix.m[k];
-    for (int y = 0; y < kSumRows; ++y)
-      for (int x = 0; x < kSumRows; ++x)
+    for (int y = 0; y < kMeanPlaces; ++y)
+      for (int x = 0; x < kMeanPlaces; ++x)
         planes[k][y][x] =
             m[0] * colours[0][y][x] + m[1] * colours[1][y][x] + m[2] * colours[2][y][x];
     if (k > 0) smooth_chroma(chroma, planes[k]);

@@ -92,7 +92,7 @@ FREQOPS_INLINE void fold_row(const S* sums, int64_t start, int count, const Row&
 // the rows of a block, then along them.
 template <class T>
 void sum_band(const PixelSums& p, const T* picture, int64_t band, int colour, const Row& row,
-              double (*out)[kSumRows][kSumRows]) {
+              double (*out)[kMeanPlaces][kMeanPlaces]) {
   constexpr int kWidth = kStrip<T>;
   alignas(64) Sum<T> sums[kBlock][kWidth];
   T gather[2][kWidth];

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "../math/mean_block.h"
 #include "../plan.h"
 
 namespace freqops::cpu {
@@ -89,14 +90,13 @@ struct Gating {
 // of `sums` are those of a block, 8 the picture's first row, 9 its last; in the first and the last band.
 // Columns 0 ... 7 are those of a block, 8 the picture's first column, 9 its last. Pixels beyond the
 // right and bottom edge are the last ones again.
-constexpr int kSumRows = kBlock + 2;
 struct PixelSums {
   View in;  // pictures [n, 3, height, width], any strides
   int64_t grid_h, grid_w;
   int64_t band,
       bands;   // block rows of a band, but for the last, and bands of a picture: an item each
   bool frame;  // rows 8 and 9 are wanted, else zero
-  double (*sums)[kComponents][kSumRows][kSumRows];  // [n, bands]
+  double (*sums)[kComponents][kMeanPlaces][kMeanPlaces];  // [n, bands]
 };
 
 // The kernels of one instruction set. Work is counted in items: analysis_items() of them make up
