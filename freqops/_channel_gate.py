@@ -18,11 +18,12 @@ from freqops._arguments import (
     check_tensor,
     describe,
 )
-from freqops._modules import counted, moved
+from freqops._modules import counted, is_watched, moved
 from freqops._noise import logistic_noise
 from freqops._released import gate_weights
 from freqops.channels import ChannelSelection
 from freqops.ops import gumbel_gate
+from freqops.reference import AUTOCAST_DEVICES
 
 __all__ = ["ChannelGate"]
 
@@ -238,7 +239,7 @@ class ChannelGate(nn.Module):
         _check_sampling(sample, noise)
         means = pooled[..., None, None]
         ones = torch.ones_like(means, dtype=accumulate(pooled.dtype))
-        scale, gate, _ = self._gated(ones, means, sample, noise)
+        scale, gate, _ = self._gated(ones, means, sample, noise, affine=True)
         return scale.flatten(1), gate
 
     def _run(
@@ -250,9 +251,14 @@ class ChannelGate(nn.Module):
         return self._gated(x, x.mean((2, 3), keepdim=True), sample, noise)
 
     def _gated(
-        self, x: Tensor, pooled: Tensor, sample: bool | None, noise: Tensor | None
+        self,
+        x: Tensor,
+        pooled: Tensor,
+        sample: bool | None,
+        noise: Tensor | None,
+        affine: bool = False,
     ) -> tuple[Tensor, Tensor, dict[str, Five]]:
-        """The same of features whose means, (N, C, 1, 1), are given."""
+        """The same of features whose means, (N, C, 1, 1), are given; logits by _affine or not."""
         y = gate = x
         tensors: dict[str, Five] = {}
         if self.kind != "bernoulli":
@@ -262,7 +268,8 @@ class ChannelGate(nn.Module):
             tensors["se"] = (x, pooled.flatten(1), hidden.flatten(1), w, y)
         if self.kind != "se":
             hidden = relu(self.norm(self.squeeze(pooled)))
-            logits = self.logits(hidden).reshape(*x.shape[:2], 2)
+            logits = self._affine(hidden) if affine else self.logits(hidden)
+            logits = logits.reshape(*x.shape[:2], 2)
             deciding = logits
             if self._fixed is not None:
                 deciding, noise = self._fixed.to(logits.dtype).expand_as(logits), None
@@ -273,6 +280,21 @@ class ChannelGate(nn.Module):
             five = (x, pooled.flatten(1), hidden.flatten(1), logits, y)
             tensors = {"gate": five, **tensors}
         return y, gate, tensors
+
+    def _affine(self, hidden: Tensor) -> Tensor:
+        """logits(hidden), but for rounding.
+
+        A convolution of one pixel with as many groups as channels takes longer than all else that
+        decides a gate, so the affine map is written out, unless somebody sees that. Autocast has
+        a type for convolutions.
+        """
+        layer, device = self.logits, hidden.device.type
+        autocast = device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
+        if autocast or type(layer) is not nn.Conv2d or layer.bias is None or is_watched(layer):
+            through: Tensor = layer(hidden)
+            return through
+        scale, shift = layer.weight.view(-1, 2), layer.bias.view(-1, 2)
+        return torch.addcmul(shift, hidden.flatten(1).unsqueeze(2), scale)
 
     def _check(self, x: Tensor) -> None:
         # Before the BatchNorm counts the batch; the rest is gumbel_gate's.

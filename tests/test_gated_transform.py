@@ -678,6 +678,21 @@ def test_decide_is_forward_without_features(kind: str, sample: bool | None) -> N
         assert torch.equal(scale == 0, want == 0)
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_logits_of_decide(watched: bool) -> None:
+    """Those of the layer, which is called where a hook sees it."""
+    gate, pooled = trained(), torch.randn(5, COUNT, generator=generator(7))
+    calls: list[object] = []
+    if watched:
+        gate.logits.register_forward_hook(lambda *_: calls.append(1))
+    hidden = torch.rand(5, COUNT, 1, 1, generator=generator(8))
+    want = gate.logits(hidden).reshape(5, COUNT, 2)
+    before = len(calls)
+    torch.testing.assert_close(gate._affine(hidden).reshape(5, COUNT, 2), want)
+    gate.decide(pooled)
+    assert len(calls) == (before + 2 if watched else 0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_of_decide(kind: str) -> None:
     gate = trained(kind).train()

@@ -1,4 +1,6 @@
 // The transform where the gate is known in advance: of each picture the open channels alone.
+#include <algorithm>
+
 #include "../gate.h"
 #include "../ops.h"
 #include "isa.h"
@@ -24,31 +26,31 @@ struct Gated {
   // Items begin ... end - 1 of picture n.
   void picture(int64_t n, int64_t begin, int64_t end) const {
     double gates[kChannels];
-    bool closed = false, open = false;
+    bool closed[kChannels], any_closed = false, any_open = false;
     for (int64_t c = 0; c < out.channels; ++c) {
       gates[c] = gate.at<double>(n, c);
-      (gates[c] == 0 ? closed : open) = true;
+      closed[c] = gates[c] == 0;
+      (closed[c] ? any_closed : any_open) = true;
     }
     const View picture_in = one(in, n), picture_out = one(out, n);
-    if (open) {
+    if (any_open) {
       Analysis<acc> p = analysis_of_gated<acc>(picture_in, picture_out, channels, statistics, gates,
                                                chroma, channels_last);
       p.stream = stream;
       kernels.analysis(p, begin, end);
     }
-    if (!closed || (open && channels_last)) return;
-    // Items are equal runs of blocks, but for the last.
+    // In channels_last the analysis writes closed channels beside the open ones.
+    if (!any_closed || (any_open && channels_last)) return;
     const int64_t grid = out.height * out.width, size = element_size(out.type);
-    const int64_t run = kItemBlocks<acc>;
-    const int64_t first = begin * run, count = std::min(end * run, grid) - first;
+    const int64_t first = begin * kItemBlocks<acc>;
+    const int64_t bytes = (std::min(end * kItemBlocks<acc>, grid) - first) * size;
     char* const data = static_cast<char*>(picture_out.data);
-    if (channels_last) {
-      kernels.clear(data + first * out.channels * size, count * out.channels * size, stream);
-      return;
-    }
-    for (int64_t c = 0; c < out.channels; ++c)
-      if (gates[c] == 0)
-        kernels.clear(data + (c * out.stride_c + first) * size, count * size, stream);
+    if (channels_last)
+      kernels.clear(
+          {data + first * out.channels * size, bytes * out.channels, 0, 1, closed, stream});
+    else
+      kernels.clear(
+          {data + first * size, bytes, out.stride_c * size, out.channels, closed, stream});
   }
 
  private:

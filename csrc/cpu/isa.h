@@ -25,7 +25,7 @@ Kernels<acc> kernels();
   void gating(const Gating<float>&, float*, int64_t begin, int64_t end);   \
   void gating(const Gating<double>&, double*, int64_t begin, int64_t end); \
   void pixel_sums(const PixelSums&, int64_t begin, int64_t end);           \
-  void clear(void* to, int64_t bytes, bool stream);                        \
+  void clear(const Clearing&);                                             \
   }
 
 FREQOPS_DECLARE_KERNELS(portable)

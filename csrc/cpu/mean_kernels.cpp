@@ -145,6 +145,16 @@ void sum_items(const PixelSums& p, int64_t begin, int64_t end) {
   }
 }
 
+void clear_run(char* at, int64_t bytes, bool stream) {
+  char* const end = at + bytes;
+  const int64_t head = -reinterpret_cast<intptr_t>(at) & (kLine - 1);
+  if (stream && head < bytes) {
+    std::memset(at, 0, size_t(head));
+    for (at += head; at + kLine <= end; at += kLine) store_line_past_caches(at, Line{});
+  }
+  std::memset(at, 0, size_t(end - at));
+}
+
 }  // namespace
 
 void FREQOPS_ISA::pixel_sums(const PixelSums& p, int64_t begin, int64_t end) {
@@ -157,17 +167,10 @@ void FREQOPS_ISA::pixel_sums(const PixelSums& p, int64_t begin, int64_t end) {
   }
 }
 
-void FREQOPS_ISA::clear(void* to, int64_t bytes, bool stream) {
-  char *at = static_cast<char*>(to), *const end = at + bytes;
-  if (stream) {
-    const int64_t head = -reinterpret_cast<intptr_t>(at) & (kLine - 1);
-    if (head < bytes) {
-      std::memset(at, 0, size_t(head));
-      for (at += head; at + kLine <= end; at += kLine) store_line_past_caches(at, Line{});
-      order_stores();
-    }
-  }
-  std::memset(at, 0, size_t(end - at));
+void FREQOPS_ISA::clear(const Clearing& p) {
+  for (int64_t i = 0; i < p.count; ++i)
+    if (p.closed[i]) clear_run(p.first + i * p.step, p.bytes, p.stream);
+  if (p.stream) order_stores();
 }
 
 }  // namespace freqops::cpu

@@ -99,6 +99,14 @@ struct PixelSums {
   double (*sums)[kComponents][kMeanPlaces][kMeanPlaces];  // [n, bands]
 };
 
+// Zeros in runs of `bytes`, `step` bytes apart: run i where closed[i] is true.
+struct Clearing {
+  char* first;
+  int64_t bytes, step, count;
+  const bool* closed;
+  bool stream;  // past the caches
+};
+
 // The kernels of one instruction set. Work is counted in items: analysis_items() of them make up
 // the whole result, and any split of them between threads gives the same bits.
 template <class acc>
@@ -110,8 +118,7 @@ struct Kernels {
   // scratch: 2 period elements where channels_last
   void (*gating)(const Gating<acc>&, acc* scratch, int64_t begin, int64_t end);
   void (*pixel_sums)(const PixelSums&, int64_t begin, int64_t end);
-  // Zeros, past the caches where `stream`.
-  void (*clear)(void* to, int64_t bytes, bool stream);
+  void (*clear)(const Clearing&);
 };
 
 }  // namespace freqops::cpu

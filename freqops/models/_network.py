@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from freqops._arguments import check_images
+from freqops._modules import is_watched
 from freqops.models._recipe import Recipe
 from freqops.nn import ChannelGate, FrequencyTransform
 from freqops.ops import block_dct, block_dct_mean
@@ -79,11 +80,7 @@ def _is_fused(
         seen = [images, transform.mean, transform.std, *gate.parameters()]
         if any(values is not None and values.requires_grad for values in seen):
             return False
-    modules = nn.modules.module
-    if modules._global_forward_hooks or modules._global_forward_pre_hooks:
-        return False
-    parts = (transform, *gate.modules())
-    return not any(part._forward_hooks or part._forward_pre_hooks for part in parts)
+    return not is_watched(transform, *gate.modules())
 
 
 class HalfPicture(nn.Module):
