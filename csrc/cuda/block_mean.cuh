@@ -70,9 +70,13 @@ struct RowSums {
   }
 };
 
+// Thread blocks on a multiprocessor for which the registers must do: 128 a thread, for the pixels of two
+// blocks on their way beside 24 sums.
+constexpr int kMeanResident = 2;
+
 // kFrame: chroma "dctnet", which needs the picture's edges.
 template <class scalar_t, class acc, bool kFrame>
-__global__ void __launch_bounds__(kMeanThreads)
+__global__ void __launch_bounds__(kMeanThreads, kMeanResident)
     mean_bands_kernel(const __grid_constant__ MeanParams<acc> p) {
   const uint32_t picture = quotient(blockIdx.x, p.bands);
   const uint32_t band = blockIdx.x - picture * p.bands.divisor;
