@@ -90,7 +90,7 @@ Tensor block_dct_mean(const Tensor& images, IntHeaderOnlyArrayRef channels,
     params.pictures = input_view(images, type);
     params.partial = static_cast<acc*>(partial.mutable_data_ptr());
     params.result = static_cast<acc*>(out.mutable_data_ptr());
-    params.channels = prepare_channels(channels);
+    params.channels = prepare_channels(channels, false);
     params.mean = prepare_statistic(dense_mean);
     params.std = prepare_statistic(dense_std);
     params.matrix = color_matrix<double>(kRgbToYcbcr, type == Type::kUint8 ? 1 : kWhite);
