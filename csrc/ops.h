@@ -15,25 +15,31 @@ using torch::headeronly::IntHeaderOnlyArrayRef;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-#define FREQOPS_DECLARE_OPERATORS                                                               \
-  Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,                        \
-                   const std::optional<Tensor>& mean, const std::optional<Tensor>& std,         \
-                   const std::string& chroma, const std::string& rounding,                      \
-                   const std::string& dtype, bool channels_last, bool linear);                  \
-  Tensor block_dct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,                 \
-                            const std::optional<Tensor>& std, const std::string& chroma,        \
-                            int64_t height, int64_t width, const std::string& dtype);           \
-  Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,                 \
-                    const std::optional<Tensor>& mean, const std::optional<Tensor>& std,        \
-                    int64_t height, int64_t width, const std::string& dtype, bool linear);      \
-  Tensor block_idct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,                \
-                             const std::optional<Tensor>& std, const std::string& dtype);       \
-  std::tuple<Tensor, Tensor> gumbel_gate(const Tensor& x, const Tensor& logits,                 \
-                                         const std::optional<Tensor>& noise,                    \
-                                         const std::optional<Tensor>& tau, bool hard);          \
-  std::tuple<Tensor, Tensor> gumbel_gate_backward(                                              \
-      const Tensor& grad_y, const std::optional<Tensor>& grad_gate,                             \
-      const std::optional<Tensor>& x, const Tensor& logits, const std::optional<Tensor>& noise, \
+#define FREQOPS_DECLARE_OPERATORS                                                                  \
+  Tensor block_dct(const Tensor& images, IntHeaderOnlyArrayRef channels,                           \
+                   const std::optional<Tensor>& mean, const std::optional<Tensor>& std,            \
+                   const std::string& chroma, const std::string& rounding,                         \
+                   const std::string& dtype, bool channels_last, bool linear);                     \
+  Tensor block_dct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,                    \
+                            const std::optional<Tensor>& std, const std::string& chroma,           \
+                            int64_t height, int64_t width, const std::string& dtype);              \
+  Tensor block_dct_mean(const Tensor& images, IntHeaderOnlyArrayRef channels,                      \
+                        const std::optional<Tensor>& mean, const std::optional<Tensor>& std,       \
+                        const std::string& chroma);                                                \
+  Tensor block_dct_gated(const Tensor& images, const Tensor& gate, IntHeaderOnlyArrayRef channels, \
+                         const std::optional<Tensor>& mean, const std::optional<Tensor>& std,      \
+                         const std::string& chroma, const std::string& dtype, bool channels_last); \
+  Tensor block_idct(const Tensor& coefficients, IntHeaderOnlyArrayRef channels,                    \
+                    const std::optional<Tensor>& mean, const std::optional<Tensor>& std,           \
+                    int64_t height, int64_t width, const std::string& dtype, bool linear);         \
+  Tensor block_idct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,                   \
+                             const std::optional<Tensor>& std, const std::string& dtype);          \
+  std::tuple<Tensor, Tensor> gumbel_gate(const Tensor& x, const Tensor& logits,                    \
+                                         const std::optional<Tensor>& noise,                       \
+                                         const std::optional<Tensor>& tau, bool hard);             \
+  std::tuple<Tensor, Tensor> gumbel_gate_backward(                                                 \
+      const Tensor& grad_y, const std::optional<Tensor>& grad_gate,                                \
+      const std::optional<Tensor>& x, const Tensor& logits, const std::optional<Tensor>& noise,    \
       const std::optional<Tensor>& tau, bool hard, bool need_x);
 
 namespace cpu {

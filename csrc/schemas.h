@@ -14,6 +14,11 @@
 //       channels_last    the result's memory format
 //       linear           the map's derivative: no level shift, no mean, no rounding
 //   block_dct_backward   the transpose of block_dct(..., linear=True): coefficient to picture gradients
+//   block_dct_mean       the mean of block_dct(..., rounding "none") over blocks, [N, C]: by linearity the
+//                        DCT of the mean block. float64 for float64 pictures, else float32
+//   block_dct_gated      block_dct(..., rounding "none") * gate[:, :, None, None], rounded once. Where a
+//                        gate is 0, results are 0 whatever pixels hold; where it is NaN, so are they
+//       gate             [N, C] floating point, finite or NaN
 //   block_idct           RGB = ycbcr^-1(D^T (coefficients * std + mean)); channels absent from c count as
 //                        their mean where mean has 192 entries, else as zero. dtype "uint8": rounded and
 //                        clamped to [0, 255]; floating point: [0, 1] scale. Cropped to height x width
@@ -42,6 +47,12 @@
   m.def(                                                                                         \
       "block_dct_backward(Tensor grad, int[] channels, Tensor? std, str chroma, SymInt height, " \
       "SymInt width, str dtype) -> Tensor");                                                     \
+  m.def(                                                                                         \
+      "block_dct_mean(Tensor images, int[] channels, Tensor? mean, Tensor? std, str chroma) -> " \
+      "Tensor");                                                                                 \
+  m.def(                                                                                         \
+      "block_dct_gated(Tensor images, Tensor gate, int[] channels, Tensor? mean, Tensor? std, "  \
+      "str chroma, str dtype, bool channels_last=False) -> Tensor");                             \
   m.def(                                                                                         \
       "block_idct(Tensor coefficients, int[] channels, Tensor? mean, Tensor? std, "              \
       "SymInt height, SymInt width, str dtype, bool linear=False) -> Tensor");                   \

@@ -1,8 +1,9 @@
 """Learning in the frequency domain: fused operators from RGB pictures to DCT channels, for PyTorch.
 
-    freqops.block_dct     RGB -> YCbCr -> 8x8 DCT -> chosen channels -> normalised, in one pass
-    freqops.block_idct    the inverse
-    freqops.gumbel_gate   features -> features with the closed channels set to zero, and the gate
+    freqops.block_dct       RGB -> YCbCr -> 8x8 DCT -> chosen channels -> normalised, in one pass
+    freqops.block_dct_mean  the mean of each channel, from the pixels
+    freqops.block_idct      the inverse
+    freqops.gumbel_gate     features -> features with the closed channels set to zero, and the gate
 
 Importing loads the compiled operators into torch.ops.freqops and nothing else.
 """
@@ -11,7 +12,7 @@ from freqops import autograd, data, files, models, nn, plots, reference
 from freqops._noise import logistic_noise
 from freqops.channels import ChannelSelection
 from freqops.gate_statistics import GateStatistics
-from freqops.ops import block_dct, block_idct, gumbel_gate
+from freqops.ops import block_dct, block_dct_mean, block_idct, gumbel_gate
 from freqops.statistics import ChannelStatistics
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "__version__",
     "autograd",
     "block_dct",
+    "block_dct_mean",
     "block_idct",
     "data",
     "files",

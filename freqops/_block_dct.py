@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from freqops import _arguments
 from freqops._arguments import Channels, accumulate
 from freqops._dispatch import (
+    BatchInfo,
     Dims,
     Operator,
     PictureContext,
@@ -17,6 +19,7 @@ from freqops._dispatch import (
     batched_statistic,
     below_autograd,
     call,
+    call_composed,
     flat_batch,
     jvp_primals,
     keep,
@@ -24,6 +27,7 @@ from freqops._dispatch import (
     operator,
     per_channel,
     register,
+    register_composed,
     statistic_gradient,
     wanted,
     with_batch,
@@ -31,10 +35,11 @@ from freqops._dispatch import (
 from freqops.channels import BLOCK, CHANNELS
 from freqops.reference import default_dtype
 
-__all__ = ["BlockDCT", "BlockDCTBackward", "block_dct"]
+__all__ = ["BlockDCT", "BlockDCTBackward", "block_dct", "parts", "transform"]
 
 _forward: Operator[Tensor] = operator("block_dct")
 _backward: Operator[Tensor] = operator("block_dct_backward")
+_gated: Operator[Tensor] = operator("block_dct_gated")
 
 # The operators' arguments.
 _Inputs = tuple[
@@ -67,6 +72,7 @@ def block_dct(
     rounding: str = "none",
     dtype: torch.dtype | None = None,
     memory_format: torch.memory_format | None = None,
+    gate: Tensor | None = None,
 ) -> Tensor:
     """The chosen frequency channels of RGB pictures: YCbCr, 8x8 DCT, selection, normalisation.
 
@@ -95,10 +101,14 @@ def block_dct(
             pictures, else the autocast type under autocast, else float32. The computation is in
             float64 where pictures or result are, else in float32.
         memory_format: of the result: torch.contiguous_format (None) or torch.channels_last.
+        gate: (N, C), or (C,) for one picture, floating point: channel i of picture n is multiplied
+            by gate[n, i] before it is rounded. Where a gate is 0 the result is exactly 0, whatever
+            the pixels hold, and the channel is not computed, unless a derivative may be wanted;
+            where it is NaN, so is the result. With rounding="none" alone. None means 1.
 
     Returns:
         (N, C, ceil(H/8), ceil(W/8)), or (C, ceil(H/8), ceil(W/8)) for one picture. Differentiable
-        to any order in images (floating point), mean and std.
+        to any order in images (floating point), mean, std and gate.
 
     Raises:
         TypeError: an argument is of a type or dtype that is not named above.
@@ -129,14 +139,34 @@ def block_dct(
     else:
         _arguments.check_dtype("block_dct", dtype, _arguments.FLOATS)
 
-    function = _long if len(indices) > CHANNELS else _run
     pictures = images if images.dim() == 4 else images.unsqueeze(0)
+    if gate is not None:
+        _check_gate(gate, images, len(indices), rounding)
+        gate = gate if images.dim() == 4 else gate.unsqueeze(0)
+
+    function = _long if len(indices) > CHANNELS else _run
     try:
-        out = function(pictures, indices, mean, std, chroma, rounding, dtype, channels_last)
+        out = function(pictures, indices, mean, std, gate, chroma, rounding, dtype, channels_last)
     except RuntimeError:
         _arguments.check_values("block_dct", mean, std)
         raise
     return out if images.dim() == 4 else out.squeeze(0)
+
+
+def _check_gate(gate: Tensor, images: Tensor, count: int, rounding: str) -> None:
+    _arguments.check_tensor("block_dct", "gate", gate, _arguments.FLOATS, "floating point")
+    shape = (images.shape[0], count) if images.dim() == 4 else (count,)
+    if gate.shape != shape:
+        raise ValueError(
+            f"block_dct: gate must be {list(shape)}, one entry per picture and channel, "
+            f"got {list(gate.shape)}"
+        )
+    if gate.device != images.device:
+        raise ValueError(
+            f"block_dct: gate must be on {images.device} like the pictures, got {gate.device}"
+        )
+    if rounding != "none":
+        raise ValueError(f"block_dct: rounding must be 'none' with a gate, got {rounding!r}")
 
 
 def _run(
@@ -144,16 +174,39 @@ def _run(
     channels: Sequence[int],
     mean: Tensor | None,
     std: Tensor | None,
+    gate: Tensor | None,
     chroma: str,
     rounding: str,
     dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:
+    if gate is not None:
+        gated = (images, gate, channels, mean, std, chroma, dtype, channels_last)
+        if torch.compiler.is_compiling():
+            return _gated(*gated)
+        return call_composed(_gated_from_parts, _gated, *gated)
     arguments = (images, channels, mean, std, chroma, rounding, dtype, channels_last, False)
+    return transform(*arguments)
+
+
+def transform(*arguments: object) -> Tensor:
+    """The operator block_dct, from public functions."""
     if torch.compiler.is_compiling():
         out: Tensor = _forward(*arguments)
         return out
     return call(BlockDCT, _forward, *arguments)
+
+
+def parts(
+    channels: Sequence[int], mean: Tensor | None, std: Tensor | None
+) -> Iterator[tuple[int, Sequence[int], Tensor | None, Tensor | None]]:
+    """A list of more channels than an operator takes at once, cut: where a part starts, and it."""
+
+    def part(values: Tensor | None, start: int) -> Tensor | None:
+        return values if values is None or len(values) == CHANNELS else values[start : start + PART]
+
+    for start in range(0, len(channels), PART):
+        yield start, channels[start : start + PART], part(mean, start), part(std, start)
 
 
 def _long(
@@ -161,21 +214,15 @@ def _long(
     channels: Sequence[int],
     mean: Tensor | None,
     std: Tensor | None,
-    chroma: str,
-    rounding: str,
-    dtype: torch.dtype,
-    channels_last: bool,
+    gate: Tensor | None,
+    *options: object,
 ) -> Tensor:
-    """More channels than the operator takes at once: parts of the list, one after the other."""
-
-    def part(values: Tensor | None, start: int) -> Tensor | None:
-        return values if values is None or len(values) == CHANNELS else values[start : start + PART]
-
+    """More channels than the operator takes at once."""
     results = []
-    for start in range(0, len(channels), PART):
-        some, statistics = channels[start : start + PART], (part(mean, start), part(std, start))
-        results.append(_run(images, some, *statistics, chroma, rounding, dtype, channels_last))
-    form = torch.channels_last if channels_last else torch.contiguous_format
+    for start, indices, m, s in parts(channels, mean, std):
+        gates = None if gate is None else gate[:, start : start + PART]
+        results.append(_run(images, indices, m, s, gates, *options))  # type: ignore[arg-type]
+    form = torch.channels_last if options[-1] else torch.contiguous_format
     return torch.cat(results, 1).contiguous(memory_format=form)
 
 
@@ -399,5 +446,86 @@ def _backward_batched(
     return with_batch(run(grad, channels, std, *options), batch)
 
 
+# --- block_dct_gated ------------------------------------------------------------------------------
+
+
+def _composed(
+    dct: Operator[Tensor],
+    images: Tensor,
+    gate: Tensor,
+    channels: Sequence[int],
+    mean: Tensor | None,
+    std: Tensor | None,
+    chroma: str,
+    dtype: torch.dtype,
+    channels_last: bool = False,
+) -> Tensor:
+    """block_dct * gate, with the derivatives of both; dct is the operator block_dct.
+
+    A closed gate hides what is not finite, with its derivative; all else has that of the product.
+    """
+    whole = accumulate(images.dtype, dtype)
+    x = dct(images, channels, mean, std, chroma, "none", whole, channels_last, False)
+    y = _product(x, gate[..., None, None].to(whole), dtype)
+    if torch._C._are_functorch_transforms_active():  # which know no channels_last
+        return y
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    return y.contiguous(memory_format=form)
+
+
+def _product(x: Tensor, gate: Tensor, dtype: torch.dtype) -> Tensor:
+    hidden = (gate == 0) & ~x.isfinite()
+    return (x * gate).masked_fill(hidden, 0).to(dtype)
+
+
+def _gated_fake(
+    images: Tensor,
+    gate: Tensor,
+    channels: Sequence[int],
+    mean: Tensor | None,
+    std: Tensor | None,
+    chroma: str,
+    dtype: torch.dtype,
+    channels_last: bool = False,
+) -> Tensor:
+    return _fake(images, channels, mean, std, chroma, "none", dtype, channels_last)
+
+
+def _gated_batched(
+    run: Operator[Tensor],
+    info: BatchInfo,
+    in_dims: Dims,
+    images: Tensor,
+    gate: Tensor,
+    channels: Sequence[int],
+    mean: Tensor | None,
+    std: Tensor | None,
+    chroma: str,
+    dtype: torch.dtype,
+    channels_last: bool = False,
+) -> tuple[Tensor, int | None]:
+    of_images, of_gate, _, of_mean, of_std = in_dims[:5]
+    if of_mean is None and of_std is None:
+        # What has no batch is the same for each of it.
+        size = info.batch_size
+        many = images.expand(size, *images.shape) if of_images is None else images
+        gates = gate.expand(size, *gate.shape) if of_gate is None else gate
+        pictures, batch = flat_batch(many, of_images or 0)
+        rows, _ = flat_batch(gates, of_gate or 0)
+        options = (channels, mean, std, chroma, dtype, channels_last)
+        return with_batch(run(pictures, rows, *options), batch)
+    whole = accumulate(images.dtype, dtype)
+    dims = (of_images, None, of_mean, of_std)
+    rest = (channels, mean, std, chroma, "none", whole, channels_last)
+    x, _ = _batched(_forward, info, dims, images, *rest)
+    gate = gate.unsqueeze(0) if of_gate is None else gate.movedim(of_gate, 0)
+    return _product(x, gate[..., None, None].to(whole), dtype), 0
+
+
+_gated_from_parts: Operator[Tensor] = partial(_composed, transform)
+
 register("block_dct", BlockDCT, _fake, _batched)
 register("block_dct_backward", BlockDCTBackward, _backward_fake, _backward_batched)
+register_composed(
+    "block_dct_gated", partial(_composed, _forward), (False,), _gated_fake, _gated_batched
+)

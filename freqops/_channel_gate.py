@@ -18,11 +18,12 @@ from freqops._arguments import (
     check_tensor,
     describe,
 )
-from freqops._modules import counted, moved
+from freqops._modules import counted, is_watched, moved
 from freqops._noise import logistic_noise
 from freqops._released import gate_weights
 from freqops.channels import ChannelSelection
 from freqops.ops import gumbel_gate
+from freqops.reference import AUTOCAST_DEVICES
 
 __all__ = ["ChannelGate"]
 
@@ -201,14 +202,65 @@ class ChannelGate(nn.Module):
         """
         return self._run(x, sample, noise)[2]
 
+    def decide(
+        self, pooled: Tensor, *, sample: bool | None = None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What ``forward`` makes of features with these means, without the features.
+
+        With scale, gate = decide(x.mean((2, 3))), forward(x) = x * scale[:, :, None, None], gate.
+        With ``block_dct_mean`` before it and ``block_dct(..., gate=scale)`` behind it, a picture
+        becomes gated coefficients without those that are closed.
+
+        Args:
+            pooled: (N, C), tensor 2: means over pixels, floating point. N of at least 2 in
+                training, for the BatchNorm.
+            sample, noise: as in ``forward``.
+
+        Returns:
+            scale, (N, C), float64 for float64 means, else float32: what features are multiplied by,
+            exactly 0 for a closed channel; and the gate as from ``forward``. They differ for kind
+            "double", whose scale is sigmoid(w) * gate, and in dtype.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: those of ``forward``.
+
+        Example:
+            >>> import torch
+            >>> from freqops.nn import ChannelGate
+            >>> scale, gate = ChannelGate(24).eval().decide(torch.randn(2, 24))
+            >>> scale.shape, gate.shape
+            (torch.Size([2, 24]), torch.Size([2, 24]))
+        """
+        check_tensor("ChannelGate", "pooled", pooled, FLOATS, "floating point")
+        if pooled.dim() != 2 or pooled.shape[1] != len(self.channels):
+            raise ValueError(
+                f"ChannelGate: pooled must be [N, {len(self.channels)}], got {list(pooled.shape)}"
+            )
+        _check_sampling(sample, noise)
+        means = pooled[..., None, None]
+        ones = torch.ones_like(means, dtype=accumulate(pooled.dtype))
+        scale, gate, _ = self._gated(ones, means, sample, noise, affine=True)
+        return scale.flatten(1), gate
+
     def _run(
         self, x: Tensor, sample: bool | None, noise: Tensor | None
     ) -> tuple[Tensor, Tensor, dict[str, Five]]:
         """y, the gate, and the tensors of its making."""
-        self._check(x, sample, noise)
+        self._check(x)
+        _check_sampling(sample, noise)
+        return self._gated(x, x.mean((2, 3), keepdim=True), sample, noise)
+
+    def _gated(
+        self,
+        x: Tensor,
+        pooled: Tensor,
+        sample: bool | None,
+        noise: Tensor | None,
+        affine: bool = False,
+    ) -> tuple[Tensor, Tensor, dict[str, Five]]:
+        """The same of features whose means, (N, C, 1, 1), are given; logits by _affine or not."""
         y = gate = x
         tensors: dict[str, Five] = {}
-        pooled = x.mean((2, 3), keepdim=True)
         if self.kind != "bernoulli":
             hidden = relu(self.fc1(pooled))
             w = self.fc2(hidden).flatten(1)
@@ -216,7 +268,8 @@ class ChannelGate(nn.Module):
             tensors["se"] = (x, pooled.flatten(1), hidden.flatten(1), w, y)
         if self.kind != "se":
             hidden = relu(self.norm(self.squeeze(pooled)))
-            logits = self.logits(hidden).reshape(*x.shape[:2], 2)
+            logits = self._affine(hidden) if affine else self.logits(hidden)
+            logits = logits.reshape(*x.shape[:2], 2)
             deciding = logits
             if self._fixed is not None:
                 deciding, noise = self._fixed.to(logits.dtype).expand_as(logits), None
@@ -228,12 +281,23 @@ class ChannelGate(nn.Module):
             tensors = {"gate": five, **tensors}
         return y, gate, tensors
 
-    def _check(self, x: Tensor, sample: bool | None, noise: Tensor | None) -> None:
+    def _affine(self, hidden: Tensor) -> Tensor:
+        """logits(hidden), but for rounding.
+
+        A convolution of one pixel with as many groups as channels takes longer than all else that
+        decides a gate, so the affine map is written out, unless somebody sees that. Autocast has
+        a type for convolutions.
+        """
+        layer, device = self.logits, hidden.device.type
+        autocast = device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
+        if autocast or type(layer) is not nn.Conv2d or layer.bias is None or is_watched(layer):
+            through: Tensor = layer(hidden)
+            return through
+        scale, shift = layer.weight.view(-1, 2), layer.bias.view(-1, 2)
+        return torch.addcmul(shift, hidden.flatten(1).unsqueeze(2), scale)
+
+    def _check(self, x: Tensor) -> None:
         # Before the BatchNorm counts the batch; the rest is gumbel_gate's.
-        if not isinstance(sample, (bool, NoneType)):
-            raise TypeError(
-                f"ChannelGate: sample must be True, False or None, got {describe(sample)}"
-            )
         c = len(self.channels)
         check_tensor("ChannelGate", "x", x, FLOATS, "floating point")
         if x.dim() != 4 or x.shape[1] != c or x.shape[2] < 1 or x.shape[3] < 1:
@@ -241,8 +305,6 @@ class ChannelGate(nn.Module):
                 f"ChannelGate: x must be [N, {c}, H, W] with H and W at least 1, "
                 f"got {list(x.shape)}"
             )
-        if noise is not None and sample is not None and not sample:
-            raise ValueError("ChannelGate: noise must be None with sample=False, got a tensor")
 
     @property
     def tau(self) -> float:
@@ -352,6 +414,13 @@ class ChannelGate(nn.Module):
         if self._tau is not tau or self._fixed is not fixed:
             self._refill()  # to_empty leaves buffers without values
         return self
+
+
+def _check_sampling(sample: bool | None, noise: Tensor | None) -> None:
+    if not isinstance(sample, (bool, NoneType)):
+        raise TypeError(f"ChannelGate: sample must be True, False or None, got {describe(sample)}")
+    if noise is not None and sample is not None and not sample:
+        raise ValueError("ChannelGate: noise must be None with sample=False, got a tensor")
 
 
 def _buffers_follow(module: ChannelGate, incompatible_keys: object) -> None:

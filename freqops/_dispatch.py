@@ -32,6 +32,7 @@ __all__ = [
     "batched_statistic",
     "below_autograd",
     "call",
+    "call_composed",
     "flat_batch",
     "implement",
     "jvp_primals",
@@ -40,6 +41,7 @@ __all__ = [
     "operator",
     "per_channel",
     "register",
+    "register_composed",
     "statistic_gradient",
     "wanted",
     "with_batch",
@@ -155,8 +157,28 @@ def register(
     compiled: Operator[R] = operator(name)
     torch.library.register_vmap(f"freqops::{name}", _typed(partial(batched, compiled)))
     function.vmap = partial(batched, function.apply)  # type: ignore[method-assign]
-    _combined[function] = _combined_form(function)
-    implement(name, "Autograd", _as_kernel(function, compiled))
+    combined = _combined[function] = _combined_form(function)
+    parameters = inspect.signature(function.forward).parameters.values()
+    defaults = tuple(parameter.default for parameter in parameters)
+    implement(name, "Autograd", _as_kernel(combined.apply, defaults, compiled))
+
+
+def register_composed(
+    name: str,
+    composition: Operator[R],
+    defaults: tuple[object, ...],
+    fake: Callable[P, R],
+    batched: Callable[Concatenate[Operator[R], BatchInfo, Dims, P], tuple[R, object]],
+) -> None:
+    """Gives an operator that fuses others its shapes, derivatives and batching rule.
+
+    Where a derivative may be wanted, composition stands for it: the same result from operators that
+    have one, called through the dispatcher. defaults are those of its last arguments.
+    """
+    torch.library.register_fake(f"freqops::{name}", _typed(fake))
+    compiled: Operator[R] = operator(name)
+    torch.library.register_vmap(f"freqops::{name}", _typed(partial(batched, compiled)))
+    implement(name, "Autograd", _as_kernel(composition, defaults, compiled))
 
 
 def _combined_form(function: Function) -> Function:
@@ -223,21 +245,32 @@ def call(function: Function, operator: Operator[R], *arguments: object) -> R:
 
     On a small picture the class takes as long as the operator, the question a tenth of it.
     """
-    if (
-        forward_ad._current_level >= 0
-        or torch._C._are_functorch_transforms_active()
-        or _requires_grad(arguments)
-    ):
+    if _may_differentiate(arguments):
         out: R = _fastest(function).apply(*arguments)  # type: ignore[no-untyped-call]
         return out
     return below_autograd(operator, *arguments)
 
 
-def _as_kernel(function: Function, operator: Operator[R]) -> Operator[R]:
+def call_composed(composition: Operator[R], operator: Operator[R], *arguments: object) -> R:
+    """The operator, or where a derivative may be wanted what it is composed of."""
+    if _may_differentiate(arguments):
+        return composition(*arguments)
+    return below_autograd(operator, *arguments)
+
+
+def _may_differentiate(arguments: tuple[object, ...]) -> bool:
+    return (
+        forward_ad._current_level >= 0
+        or torch._C._are_functorch_transforms_active()
+        or _requires_grad(arguments)
+    )
+
+
+def _as_kernel(
+    differentiable: Operator[R], defaults: tuple[object, ...], operator: Operator[R]
+) -> Operator[R]:
     """`call` for the Autograd key, where Python's own record of dual levels may be wrong: code that
     Dynamo compiled opens them in C++ alone. So the tensors are asked."""
-    parameters = inspect.signature(function.forward).parameters.values()
-    defaults = tuple(parameter.default for parameter in parameters)
 
     def kernel(*arguments: object) -> R:
         if torch._C._are_functorch_transforms_active():
@@ -248,8 +281,7 @@ def _as_kernel(function: Function, operator: Operator[R]) -> Operator[R]:
         # The dispatcher leaves out the last arguments if they have their defaults.
         arguments += defaults[len(arguments) :]
         if _requires_grad(arguments) or any(isinstance(a, Tensor) and _dual(a) for a in arguments):
-            out: R = _combined[function].apply(*arguments)  # type: ignore[no-untyped-call]
-            return out
+            return differentiable(*arguments)
         return below_autograd(operator, *arguments)
 
     return kernel

@@ -38,6 +38,8 @@ def _warning_once(function: Callable[P, R], key: str) -> Callable[P, R]:
 
 for _key in DEVICES:
     implement("block_dct", _key, _warning_once(reference.block_dct_operator, _key))
+    implement("block_dct_mean", _key, _warning_once(reference.block_dct_mean_operator, _key))
+    implement("block_dct_gated", _key, _warning_once(reference.block_dct_gated_operator, _key))
     implement("block_dct_backward", _key, _warning_once(reference.block_dct_backward, _key))
     implement("block_idct", _key, _warning_once(reference.block_idct_operator, _key))
     implement("block_idct_backward", _key, _warning_once(reference.block_idct_backward, _key))

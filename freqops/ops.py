@@ -5,7 +5,8 @@ One file per operator holds its public function, shapes, derivatives and batchin
 
 from freqops import _fallback  # noqa: F401  # kernels for the devices that have none of ours
 from freqops._block_dct import block_dct
+from freqops._block_dct_mean import block_dct_mean
 from freqops._block_idct import block_idct
 from freqops._gumbel_gate import gumbel_gate
 
-__all__ = ["block_dct", "block_idct", "gumbel_gate"]
+__all__ = ["block_dct", "block_dct_mean", "block_idct", "gumbel_gate"]

@@ -9,10 +9,10 @@ picture, a coefficient or the result is float64, else in float32. The arithmetic
              D[k, i] = a_k cos((2i + 1) k pi / 16),   a_0 = sqrt(1/8), else 1/2
     channel  component * 64 + v * 8 + u;   out = (X[channel] - mean) / std
 
-`block_dct` and `block_idct` have the signatures of the public functions and check nothing. The four
-functions below them have the signatures of the operators' schemas, with a torch.dtype for its name,
-and serve devices that have no kernels. The channel gate, `gumbel_gate` and its two operators, is
-in _reference_gate.py.
+`block_dct`, `block_dct_mean` and `block_idct` have the signatures of the public functions and
+check nothing. The functions below them have the signatures of the operators' schemas, with a
+torch.dtype for its name, and serve devices that have no kernels. The channel gate, `gumbel_gate`
+and its two operators, is in _reference_gate.py.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = [
     "block_dct",
     "block_dct_backward",
+    "block_dct_gated_operator",
+    "block_dct_mean",
+    "block_dct_mean_operator",
     "block_dct_operator",
     "block_idct",
     "block_idct_backward",
@@ -82,6 +85,7 @@ def block_dct(
     rounding: str = "none",
     dtype: torch.dtype | None = None,
     memory_format: torch.memory_format | None = None,
+    gate: Tensor | None = None,
 ) -> Tensor:
     """`freqops.block_dct` in plain PyTorch. dtype=torch.float64 computes in float64 throughout.
 
@@ -94,16 +98,39 @@ def block_dct(
     """
     if dtype is None:
         dtype = default_dtype(images)
-    out = block_dct_operator(
-        images if images.dim() == 4 else images.unsqueeze(0),
-        channel_list(channels),
-        mean,
-        std,
-        chroma,
-        rounding,
-        dtype,
-        memory_format == torch.channels_last,
-    )
+    pictures, indices = images if images.dim() == 4 else images.unsqueeze(0), channel_list(channels)
+    channels_last = memory_format == torch.channels_last
+    if gate is None:
+        out = block_dct_operator(
+            pictures, indices, mean, std, chroma, rounding, dtype, channels_last
+        )
+    else:
+        gate = gate if images.dim() == 4 else gate.unsqueeze(0)
+        out = block_dct_gated_operator(
+            pictures, gate, indices, mean, std, chroma, dtype, channels_last
+        )
+    return out if images.dim() == 4 else out.squeeze(0)
+
+
+def block_dct_mean(
+    images: Tensor,
+    channels: ChannelSelection | Sequence[int] | Tensor | None = None,
+    *,
+    mean: Tensor | None = None,
+    std: Tensor | None = None,
+    chroma: str = "4:4:4",
+) -> Tensor:
+    """`freqops.block_dct_mean` in plain PyTorch.
+
+    Example:
+        >>> import torch
+        >>> from freqops import reference
+        >>> grey = torch.full((3, 8, 16), 130, dtype=torch.uint8)
+        >>> reference.block_dct_mean(grey, [0, 1]).round().int().tolist()
+        [16, 0]
+    """
+    pictures = images if images.dim() == 4 else images.unsqueeze(0)
+    out = block_dct_mean_operator(pictures, channel_list(channels), mean, std, chroma)
     return out if images.dim() == 4 else out.squeeze(0)
 
 
@@ -172,6 +199,35 @@ def block_dct_operator(
             out = out / _per_channel(std, channels, out)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         return out.to(dtype).contiguous(memory_format=memory_format)
+
+
+def block_dct_mean_operator(
+    images: Tensor, channels: Sequence[int], mean: Tensor | None, std: Tensor | None, chroma: str
+) -> Tensor:
+    """The mean over blocks of block_dct without rounding, [N, C], in the type of its sums."""
+    dtype = _accumulate(images.dtype)
+    return block_dct_operator(images, channels, mean, std, chroma, "none", dtype).mean((2, 3))
+
+
+def block_dct_gated_operator(
+    images: Tensor,
+    gate: Tensor,
+    channels: Sequence[int],
+    mean: Tensor | None,
+    std: Tensor | None,
+    chroma: str,
+    dtype: torch.dtype,
+    channels_last: bool = False,
+) -> Tensor:
+    """block_dct without rounding times gate, [N, C], rounded once; 0 where a gate is 0."""
+    whole = _accumulate(images.dtype, dtype)
+    out = block_dct_operator(images, channels, mean, std, chroma, "none", whole, channels_last)
+    everywhere = gate[..., None, None].to(whole)
+    # A closed gate hides what is not finite, with its derivative; all else has that of the product.
+    hidden = (everywhere == 0) & ~out.isfinite()
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    out = (out * everywhere).masked_fill(hidden, 0)
+    return out.to(dtype).contiguous(memory_format=memory_format)
 
 
 def block_dct_backward(

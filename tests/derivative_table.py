@@ -1,7 +1,8 @@
 """The rows of the derivative table: functions with their definition, and what is done to them.
 
-A case is an operator as a function of three tensors, beside the same in plain PyTorch: block_dct or
-block_idct of (picture or coefficients, mean, std), gumbel_gate of (features, logits, noise or tau).
+A case is an operator as a function of three tensors, beside the same in plain PyTorch: block_dct,
+block_dct_mean or block_idct of (picture or coefficients, mean, std), block_dct with a gate of
+(picture, gate, std), gumbel_gate of (features, logits, noise or tau).
 A row takes such a function and gives tensors, so that row(case.function, ...) and
 row(case.definition, ...) must agree.
 """
@@ -57,6 +58,17 @@ class GateCase(Case):
         return x, logits, last if self.last else last.abs() + 0.5
 
 
+@dataclasses.dataclass(frozen=True)
+class GatedCase(Case):
+    """Pictures, their gates and std."""
+
+    def arguments(self, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        first, _, std = super().arguments(seed)
+        generator = torch.Generator().manual_seed(seed + 2)
+        gate = torch.rand(len(first), len(CHANNELS), dtype=torch.float64, generator=generator)
+        return first, gate, std
+
+
 def _dct(function: Callable[..., Tensor], **options: object) -> Function:
     return lambda x, mean, std: function(x, CHANNELS, mean=mean, std=std, **options)
 
@@ -65,6 +77,18 @@ def _dct_operator(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return torch.ops.freqops.block_dct(
         x, CHANNELS, mean, std, "4:2:0", "none", "float64", False, False
     )
+
+
+def _gated(function: Callable[..., Tensor]) -> Function:
+    return lambda x, gate, std: function(x, CHANNELS, std=std, chroma="4:2:0", gate=gate)
+
+
+def _mean_operator(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return torch.ops.freqops.block_dct_mean(x, CHANNELS, mean, std, "4:2:0")
+
+
+def _gated_operator(x: Tensor, gate: Tensor, std: Tensor) -> Tensor:
+    return torch.ops.freqops.block_dct_gated(x, gate, CHANNELS, None, std, "4:2:0", "float64")
 
 
 def _idct(function: Callable[..., Tensor]) -> Function:
@@ -82,6 +106,24 @@ DCT = Case(
     _dct(ops.block_dct, chroma="dctnet"),
     _dct(reference.block_dct, chroma="dctnet"),
     (2, 3, *SIZE),
+)
+MEAN = Case(
+    "block_dct_mean",
+    _dct(ops.block_dct_mean, chroma="dctnet"),
+    _dct(reference.block_dct_mean, chroma="dctnet"),
+    (2, 3, *SIZE),
+)
+GATED = GatedCase(
+    "block_dct, gate", _gated(ops.block_dct), _gated(reference.block_dct), (2, 3, *SIZE)
+)
+MEAN_OPERATOR = Case(
+    "freqops::block_dct_mean",
+    _mean_operator,
+    _dct(reference.block_dct_mean, chroma="4:2:0"),
+    (2, 3, *SIZE),
+)
+GATED_OPERATOR = GatedCase(
+    "freqops::block_dct_gated", _gated_operator, _gated(reference.block_dct), (2, 3, *SIZE)
 )
 IDCT = Case("block_idct", _idct(ops.block_idct), _idct(reference.block_idct), (2, 4, 1, 2))
 DCT_OPERATOR = Case(
@@ -130,8 +172,8 @@ GATE_OPERATOR = GateCase(
 )
 
 NORMALISED = (DCT, IDCT)  # of mean and std
-PUBLIC = (DCT, IDCT, GATE, HARD_GATE)
-OPERATORS = (DCT_OPERATOR, IDCT_OPERATOR, GATE_OPERATOR)
+PUBLIC = (DCT, MEAN, GATED, IDCT, GATE, HARD_GATE)
+OPERATORS = (DCT_OPERATOR, MEAN_OPERATOR, GATED_OPERATOR, IDCT_OPERATOR, GATE_OPERATOR)
 
 Result = Tensor | tuple[Tensor, ...]
 Row = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Result]

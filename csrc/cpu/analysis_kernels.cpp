@@ -1,4 +1,6 @@
 // Analysis: pixels -> two one-dimensional DCTs -> chosen channels, some tiles at a time.
+#include <cstring>
+
 #include "half_way.h"
 #include "isa.h"
 
@@ -8,6 +10,7 @@ namespace {
 // Tiles whose results are written together: two cache lines of floats to a channel, since the
 // planes of the channels lie pages apart.
 constexpr int kGroup = 2 * kLine / kVectorBytes;
+static_assert(kGroup * kLanes<float> == kItemBlocks<float>, "a group is an item");
 
 // How the results of a group reach memory.
 enum class Write {
@@ -120,6 +123,8 @@ void run(const Analysis<acc>& p, int64_t begin, int64_t end) {
   constexpr int N = kLanes<acc>, blocks = kGroup * N;
   alignas(64) Planes<acc> half[kGroup] = {};  // what no tile fills is never written
   Vec<acc> staged[kChannels][kGroup];
+  if (p.channels_last && p.first[kComponents * kBlock] < p.out.channels)
+    std::memset(staged, 0, sizeof(staged));  // channels without an entry
   const int64_t grid = p.grid_h * p.grid_w;
   constexpr bool whole_lines = blocks * sizeof(T) % kLine == 0;
   const bool past_caches =

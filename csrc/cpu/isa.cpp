@@ -30,9 +30,10 @@ Isa best() { return supported(kAvx512) ? kAvx512 : supported(kAvx2) ? kAvx2 : kP
 
 std::atomic<Isa> chosen{best()};
 
-#define FREQOPS_KERNELS(isa)                                                              \
-  Kernels<acc> {                                                                          \
-    isa::analysis, isa::analysis_items, isa::synthesis, isa::synthesis_items, isa::gating \
+#define FREQOPS_KERNELS(isa)                                                               \
+  Kernels<acc> {                                                                           \
+    isa::analysis, isa::analysis_items, isa::synthesis, isa::synthesis_items, isa::gating, \
+        isa::pixel_sums, isa::clear                                                        \
   }
 
 std::string cpu_isa() { return kNames[chosen]; }

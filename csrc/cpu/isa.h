@@ -24,6 +24,8 @@ Kernels<acc> kernels();
   int64_t synthesis_items(const Synthesis<double>&);                       \
   void gating(const Gating<float>&, float*, int64_t begin, int64_t end);   \
   void gating(const Gating<double>&, double*, int64_t begin, int64_t end); \
+  void pixel_sums(const PixelSums&, int64_t begin, int64_t end);           \
+  void clear(const Clearing&);                                             \
   }
 
 FREQOPS_DECLARE_KERNELS(portable)

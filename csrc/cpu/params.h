@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "../math/mean_block.h"
 #include "../plan.h"
 
 namespace freqops::cpu {
@@ -39,6 +40,11 @@ struct Analysis {
   uint8_t first[kComponents * kBlock + 1];
   AnalysisEntry<acc> entries[kChannels];
 };
+
+// Blocks of an item of the analysis kernels, consecutive ones of a picture: two cache lines of sums to
+// a channel.
+template <class acc>
+constexpr int kItemBlocks = 128 / int(sizeof(acc));
 
 // Column `column` of a row of coefficients gains in[channel] * scale.
 template <class acc>
@@ -80,6 +86,27 @@ struct Gating {
   acc* sums;           // [N, C, chunks], channels_last [N, chunks, C]: of in * beside over a chunk
 };
 
+// Sums of pixels over the blocks of a band of block rows, from which block_dct_mean follows. Rows 0 ... 7
+// of `sums` are those of a block, 8 the picture's first row, 9 its last; in the first and the last band.
+// Columns 0 ... 7 are those of a block, 8 the picture's first column, 9 its last. Pixels beyond the
+// right and bottom edge are the last ones again.
+struct PixelSums {
+  View in;  // pictures [n, 3, height, width], any strides
+  int64_t grid_h, grid_w;
+  int64_t band,
+      bands;   // block rows of a band, but for the last, and bands of a picture: an item each
+  bool frame;  // rows 8 and 9 are wanted, else zero
+  double (*sums)[kComponents][kMeanPlaces][kMeanPlaces];  // [n, bands]
+};
+
+// Zeros in runs of `bytes`, `step` bytes apart: run i where closed[i] is true.
+struct Clearing {
+  char* first;
+  int64_t bytes, step, count;
+  const bool* closed;
+  bool stream;  // past the caches
+};
+
 // The kernels of one instruction set. Work is counted in items: analysis_items() of them make up
 // the whole result, and any split of them between threads gives the same bits.
 template <class acc>
@@ -90,6 +117,8 @@ struct Kernels {
   int64_t (*synthesis_items)(const Synthesis<acc>&);
   // scratch: 2 period elements where channels_last
   void (*gating)(const Gating<acc>&, acc* scratch, int64_t begin, int64_t end);
+  void (*pixel_sums)(const PixelSums&, int64_t begin, int64_t end);
+  void (*clear)(const Clearing&);
 };
 
 }  // namespace freqops::cpu

@@ -1,6 +1,5 @@
 #include "prepare.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "../math/color.h"
@@ -59,7 +58,6 @@ Analysis<acc> analysis(View in, View out, IntHeaderOnlyArrayRef channels, Chroma
   p.jpeg = jpeg;
   p.columns_first = begins_with_columns(in, chroma, jpeg);
   p.white = 1;
-  p.stream = is_streamed(out.data, bytes_of(out));
   const auto component = [](int64_t channel) { return static_cast<int>(channel) / kCoefficients; };
   const auto line = [&](int64_t channel) {
     const int k = static_cast<int>(channel) % kCoefficients;
@@ -108,16 +106,6 @@ void set_extent(Synthesis<acc>* p, IntHeaderOnlyArrayRef channels) {
     if (p->bias[channel] != 0) count(channel);
 }
 
-// Below this many pixels a second thread costs more than it gains.
-constexpr int64_t kGrainPixels = 32768;
-
-template <class Run>
-void run_in_parallel(const View& picture, int64_t items, const Run& run) {
-  const int64_t pixels = picture.batch * picture.height * picture.width;
-  const int64_t grain = std::max<int64_t>(1, kGrainPixels * items / std::max<int64_t>(pixels, 1));
-  torch::stable::parallel_for(0, items, grain, run);
-}
-
 }  // namespace
 
 void check_values(const char* op, const Statistics& statistics) {
@@ -132,24 +120,59 @@ void check_values(const char* op, const Statistics& statistics) {
   }
 }
 
+namespace {
+
+// What pictures have besides `analysis`.
+template <class acc>
+void set_pictures(Analysis<acc>* p, bool jpeg, bool channels_last, bool linear) {
+  const double white = p->in.type == Type::kUint8 ? 1 : kWhite;
+  p->edge = Edge::kReplicate;
+  p->channels_last = channels_last;
+  // Rounded planes of pictures k / 255 are exact only if the product with 255 is rounded first.
+  if (jpeg) p->white = acc(white);
+  set_matrix(jpeg ? kRgbToYcbcrJpeg : kRgbToYcbcr, jpeg ? 1 : white, false, p->matrix);
+  p->shift = linear ? 0 : acc(-kLevelShift);
+}
+
+}  // namespace
+
 template <class acc>
 Analysis<acc> analysis_of_images(View images, View out, IntHeaderOnlyArrayRef channels,
                                  const Statistics& statistics, Chroma chroma, bool jpeg,
                                  bool channels_last, bool linear) {
   jpeg = jpeg && !linear;
-  const double white = images.type == Type::kUint8 ? 1 : kWhite;
   auto p = analysis<acc>(images, out, channels, chroma, jpeg, [&](int i, int64_t channel) {
     const double std = statistics.std.at(i, channel);
     const double mean = linear ? 0 : statistics.mean.at(i, channel);
     const double dct = dct_scale(channel);
     return AnalysisEntry<acc>{acc((jpeg ? 1 : dct) / std), acc(-mean / std), acc(dct), i, 0};
   });
-  p.edge = Edge::kReplicate;
-  p.channels_last = channels_last;
-  // Rounded planes of pictures k / 255 are exact only if the product with 255 is rounded first.
-  if (jpeg) p.white = acc(white);
-  set_matrix(jpeg ? kRgbToYcbcrJpeg : kRgbToYcbcr, jpeg ? 1 : white, false, p.matrix);
-  p.shift = linear ? 0 : acc(-kLevelShift);
+  p.stream = is_streamed(out.data, bytes_of(out));
+  set_pictures(&p, jpeg, channels_last, linear);
+  return p;
+}
+
+template <class acc>
+Analysis<acc> analysis_of_gated(View image, View out, IntHeaderOnlyArrayRef channels,
+                                const Statistics& statistics, const double* gates, Chroma chroma,
+                                bool channels_last) {
+  int64_t open[kChannels];
+  int position[kChannels], count = 0;
+  for (size_t i = 0; i < channels.size(); ++i) {
+    if (gates[i] == 0) continue;
+    open[count] = channels[i];
+    position[count++] = int(i);
+  }
+  auto p =
+      analysis<acc>(image, out, {open, size_t(count)}, chroma, false, [&](int j, int64_t channel) {
+        const int i = position[j];
+        const double std = statistics.std.at(i, channel);
+        const double mean = statistics.mean.at(i, channel);
+        const double dct = dct_scale(channel);
+        return AnalysisEntry<acc>{acc(gates[i] * (dct / std)), acc(gates[i] * (-mean / std)),
+                                  acc(dct), i, 0};
+      });
+  set_pictures(&p, false, channels_last, false);
   return p;
 }
 
@@ -160,6 +183,7 @@ Analysis<acc> analysis_of_gradient(View grad, View out, IntHeaderOnlyArrayRef ch
     const double std = statistics.std.at(i, channel);
     return AnalysisEntry<acc>{acc(dct_scale(channel) * std), 0, 1, i, 0};
   });
+  p.stream = is_streamed(out.data, bytes_of(out));
   p.edge = Edge::kZero;
   set_matrix(kYcbcrToRgb, 1 / kWhite, true, p.matrix);
   return p;
@@ -214,16 +238,18 @@ void launch(const Synthesis<acc>& p) {
                   [&](int64_t begin, int64_t end) { k.synthesis(p, begin, end); });
 }
 
-#define FREQOPS_INSTANTIATE(acc)                                                               \
-  template Analysis<acc> analysis_of_images<acc>(View, View, IntHeaderOnlyArrayRef,            \
-                                                 const Statistics&, Chroma, bool, bool, bool); \
-  template Analysis<acc> analysis_of_gradient<acc>(View, View, IntHeaderOnlyArrayRef,          \
-                                                   const Statistics&);                         \
-  template Synthesis<acc> synthesis_of_images<acc>(View, View, IntHeaderOnlyArrayRef,          \
-                                                   const Statistics&, bool);                   \
-  template Synthesis<acc> synthesis_of_gradient<acc>(View, View, IntHeaderOnlyArrayRef,        \
-                                                     const Statistics&, Chroma);               \
-  template void launch<acc>(const Analysis<acc>&);                                             \
+#define FREQOPS_INSTANTIATE(acc)                                                                 \
+  template Analysis<acc> analysis_of_images<acc>(View, View, IntHeaderOnlyArrayRef,              \
+                                                 const Statistics&, Chroma, bool, bool, bool);   \
+  template Analysis<acc> analysis_of_gated<acc>(View, View, IntHeaderOnlyArrayRef,               \
+                                                const Statistics&, const double*, Chroma, bool); \
+  template Analysis<acc> analysis_of_gradient<acc>(View, View, IntHeaderOnlyArrayRef,            \
+                                                   const Statistics&);                           \
+  template Synthesis<acc> synthesis_of_images<acc>(View, View, IntHeaderOnlyArrayRef,            \
+                                                   const Statistics&, bool);                     \
+  template Synthesis<acc> synthesis_of_gradient<acc>(View, View, IntHeaderOnlyArrayRef,          \
+                                                     const Statistics&, Chroma);                 \
+  template void launch<acc>(const Analysis<acc>&);                                               \
   template void launch<acc>(const Synthesis<acc>&);
 
 FREQOPS_INSTANTIATE(float)

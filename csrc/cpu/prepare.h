@@ -1,6 +1,7 @@
 // From operator arguments to kernel parameters.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 
 #include "../checks.h"
@@ -52,6 +53,13 @@ Analysis<acc> analysis_of_images(View images, View out, IntHeaderOnlyArrayRef ch
                                  const Statistics& statistics, Chroma chroma, bool jpeg,
                                  bool channels_last, bool linear);
 
+// Those of block_dct_gated for one picture and its gates: the channels that are open, which in
+// channels_last are written beside zeros. Whether to stream is left to the caller.
+template <class acc>
+Analysis<acc> analysis_of_gated(View image, View out, IntHeaderOnlyArrayRef channels,
+                                const Statistics& statistics, const double* gates, Chroma chroma,
+                                bool channels_last);
+
 // Parameters of block_idct_backward.
 template <class acc>
 Analysis<acc> analysis_of_gradient(View grad, View out, IntHeaderOnlyArrayRef channels,
@@ -72,6 +80,15 @@ template <class acc>
 void launch(const Analysis<acc>& p);
 template <class acc>
 void launch(const Synthesis<acc>& p);
+
+// run(begin, end) over threads, for items that make up a result of these pictures.
+template <class Run>
+void run_in_parallel(const View& pictures, int64_t items, const Run& run) {
+  constexpr int64_t kGrainPixels = 32768;  // below them a second thread costs more than it gains
+  const int64_t pixels = pictures.batch * pictures.height * pictures.width;
+  const int64_t grain = std::max<int64_t>(1, kGrainPixels * items / std::max<int64_t>(pixels, 1));
+  torch::stable::parallel_for(0, items, grain, run);
+}
 
 // f(float{}) or f(double{}): sums are double where a tensor that is read or written is.
 template <class F>

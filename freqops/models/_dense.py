@@ -25,7 +25,7 @@ from torch.nn.functional import interpolate
 
 from freqops._arguments import PICTURES, check_tensor, describe
 from freqops.models import _resnet
-from freqops.models._network import transformed
+from freqops.models._network import gated
 from freqops.models._recipe import Recipe
 from freqops.nn import ChannelGate, FrequencyTransform
 
@@ -59,8 +59,9 @@ class FrequencyStem(nn.Module):
         transform: the FrequencyTransform.
         gate: the ChannelGate, or None.
         recipe: how the network was made.
+        fused_gate: whether the gate may be decided from the pixels, as in FrequencyNetwork.
 
-    All three may be replaced; without a gate the network returns its output alone.
+    The first three may be replaced; without a gate the network returns its output alone.
 
     Example:
         >>> from freqops.models._surgery import make_recipe
@@ -69,6 +70,7 @@ class FrequencyStem(nn.Module):
         torch.Size([1, 24, 13, 16])
     """
 
+    fused_gate: bool | None = None
     gate: ChannelGate | None
 
     def __init__(
@@ -94,10 +96,8 @@ class FrequencyStem(nn.Module):
             TypeError, ValueError: those of ``block_dct`` and of the gate.
         """
         enlarged = interpolate(images, scale_factor=2.0, mode="bilinear", align_corners=False)
-        coefficients = transformed(self.transform, enlarged, images.dtype)
-        gate: Tensor | None = None
-        if self.gate is not None:
-            coefficients, gate = self.gate(coefficients)
+        transform, fused = self.transform, self.fused_gate
+        coefficients, gate = gated(transform, self.gate, enlarged, images.dtype, fused)
         self.hand_on(gate)
         return coefficients
 

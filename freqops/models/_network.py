@@ -9,22 +9,78 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from freqops._arguments import check_images
+from freqops._modules import is_watched
 from freqops.models._recipe import Recipe
 from freqops.nn import ChannelGate, FrequencyTransform
+from freqops.ops import block_dct, block_dct_mean
 from freqops.reference import AUTOCAST_DEVICES
 
-__all__ = ["FrequencyNetwork", "HalfPicture", "transformed"]
+__all__ = ["FrequencyNetwork", "HalfPicture", "gated"]
 
 
-def transformed(transform: FrequencyTransform, images: Tensor, dtype: torch.dtype) -> Tensor:
-    """Coefficients in the dtype of the layers that read them.
+def gated(
+    transform: FrequencyTransform,
+    gate: ChannelGate | None,
+    images: Tensor,
+    dtype: torch.dtype,
+    fused: bool | None,
+) -> tuple[Tensor, Tensor | None]:
+    """gate(transform(images)), or the coefficients and None, in the dtype of the layers behind.
 
-    Autocast has its own, and a dtype that the transform was given holds.
+    Autocast has its own, and a dtype that the transform was given holds. Where nobody sees the
+    difference (``_is_fused``), the gate is decided from the mean block of the pixels first, and
+    closed channels are never computed.
     """
-    coefficients: Tensor = transform(images)
+    if gate is None or not _is_fused(transform, gate, images, fused):
+        coefficients = transform(images)
+        if not _is_given(transform, images):
+            coefficients = coefficients.to(dtype)
+        return (coefficients, None) if gate is None else gate(coefficients)
+    mean, std, chroma = transform.mean, transform.std, transform.chroma
+    given = _is_given(transform, images)
+    pooled = block_dct_mean(images, transform.channels, mean=mean, std=std, chroma=chroma)
+    scale, opened = gate.decide(pooled if given else pooled.to(dtype))
+    coefficients = block_dct(
+        images,
+        transform.channels,
+        mean=mean,
+        std=std,
+        chroma=chroma,
+        dtype=transform.dtype if given else dtype,
+        memory_format=transform.memory_format,
+        gate=scale,
+    )
+    return coefficients, opened
+
+
+def _is_given(transform: FrequencyTransform, images: Tensor) -> bool:
+    """Whether the dtype of coefficients is not that of the layers behind."""
     device = images.device.type
     autocast = device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
-    return coefficients if autocast or transform.dtype is not None else coefficients.to(dtype)
+    return autocast or transform.dtype is not None
+
+
+def _is_fused(
+    transform: FrequencyTransform, gate: ChannelGate, images: Tensor, fused: bool | None
+) -> bool:
+    """Whether pictures may go to gated coefficients without the steps between.
+
+    fused: True, or None for CPU tensors alone. Not in training, with rounding, where a derivative
+    is wanted, nor where a module is not ours or has hooks: they are to see what they always saw.
+    """
+    if not isinstance(images, Tensor) or not (images.is_cpu if fused is None else fused):
+        return False
+    if type(transform) is not FrequencyTransform or type(gate) is not ChannelGate:
+        return False
+    if transform.training or gate.training or transform.rounding != "none":
+        return False
+    if len(transform.channels) != len(gate.channels):
+        return False  # the gate says so
+    if torch.is_grad_enabled():
+        seen = [images, transform.mean, transform.std, *gate.parameters()]
+        if any(values is not None and values.requires_grad for values in seen):
+            return False
+    return not is_watched(transform, *gate.modules())
 
 
 class HalfPicture(nn.Module):
@@ -73,6 +129,11 @@ class FrequencyNetwork(nn.Module):
         coefficients, gate = gate(coefficients)           with a gate
         output = network(coefficients)                    the zoo's network, without its stem
 
+    In evaluation without a derivative, the gate is decided from the mean block of the pixels, and
+    then the open channels alone are computed: the same but for rounding, so that a channel whose
+    logits differ by less than about 1e-4 may be open where it was closed. Half-precision layers and
+    autocast then decide from means that were not rounded coefficient by coefficient.
+
     Made by ``freqops.models.from_rgb`` and the constructors beside it.
 
     Attributes:
@@ -82,8 +143,12 @@ class FrequencyNetwork(nn.Module):
         network: takes coefficients, and under the zoo's names holds all layers but the stem, for
             loaders that did the transform. It knows nothing of the gate.
         recipe: how the network was made; ``recipe.changes`` says what differs from the RGB network.
+        fused_gate: whether the gate may be decided from the pixels: None, the default, on the CPU
+            alone, since no GPU has measured it; True everywhere; False never. Not with transforms
+            or gates of other classes, those with hooks, or with rounding.
     """
 
+    fused_gate: bool | None = None
     gate: ChannelGate | None
     halved: HalfPicture | None
 
@@ -136,17 +201,17 @@ class FrequencyNetwork(nn.Module):
                 "FrequencyNetwork: spatial must be given beside coefficients where the network was "
                 f"made with spatial=True, and else not, got {'None' if wanted else 'a tensor'}"
             )
+        gate: Tensor | None = None
         if images is not None:
             if isinstance(images, Tensor) and images.dim() != 4:
                 raise ValueError(
                     f"FrequencyNetwork: images must be [N, 3, H, W], got {list(images.shape)}"
                 )
             dtype = next(self.network.parameters()).dtype
-            coefficients = transformed(self.transform, images, dtype)
+            coefficients, gate = gated(self.transform, self.gate, images, dtype, self.fused_gate)
             if self.halved is not None:
                 spatial = self.halved(images)
-        gate: Tensor | None = None
-        if self.gate is not None:
+        elif self.gate is not None:
             coefficients, gate = self.gate(coefficients)
         inputs = (coefficients,) if spatial is None else (coefficients, spatial)
         output: Tensor = self.network(*inputs)
