@@ -13,9 +13,9 @@ cudaError_t launch_mean(const MeanParams<float>& params, cudaStream_t stream) {
 }
 
 template <>
-cudaError_t launch_product<float>(const ProductParams& params, unsigned blocks,
+cudaError_t launch_scaling<float>(const ScalingParams& params, unsigned blocks,
                                   cudaStream_t stream) {
-  return launch(product_kernel<float>, blocks, kProductThreads, stream, params);
+  return launch(scaling_kernel<float>, blocks, kScalingThreads, stream, params);
 }
 
 }  // namespace freqops::cuda

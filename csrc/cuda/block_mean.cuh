@@ -218,9 +218,9 @@ cudaError_t launch_mean_type(const MeanParams<acc>& params, cudaStream_t stream)
 }
 
 template <class acc>
-__global__ void __launch_bounds__(kProductThreads)
-    product_kernel(const __grid_constant__ ProductParams p) {
-  const int64_t i = (p.first_block + blockIdx.x) * kProductThreads + threadIdx.x;
+__global__ void __launch_bounds__(kScalingThreads)
+    scaling_kernel(const __grid_constant__ ScalingParams p) {
+  const int64_t i = (p.first_block + blockIdx.x) * kScalingThreads + threadIdx.x;
   const int64_t picture = p.channels * p.pixels;
   if (i >= p.pictures * picture) return;
   const int64_t n = i / picture, c = p.channels_last ? i % p.channels : i / p.pixels % p.channels;

@@ -39,7 +39,7 @@ cudaError_t launch_mean(const MeanParams<float>& params, cudaStream_t stream);
 cudaError_t launch_mean(const MeanParams<double>& params, cudaStream_t stream);
 
 // y = x * gate, 0 where gate is 0, for what has no gated analysis of its own.
-struct ProductParams {
+struct ScalingParams {
   const void* x;  // float or double, as the kernel
   void* y;
   Type type;  // of y
@@ -49,9 +49,9 @@ struct ProductParams {
   int64_t first_block;
 };
 
-constexpr int kProductThreads = 256;
+constexpr int kScalingThreads = 256;
 
 template <class acc>
-cudaError_t launch_product(const ProductParams& params, unsigned blocks, cudaStream_t stream);
+cudaError_t launch_scaling(const ScalingParams& params, unsigned blocks, cudaStream_t stream);
 
 }  // namespace freqops::cuda

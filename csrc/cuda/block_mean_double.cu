@@ -8,9 +8,9 @@ cudaError_t launch_mean(const MeanParams<double>& params, cudaStream_t stream) {
 }
 
 template <>
-cudaError_t launch_product<double>(const ProductParams& params, unsigned blocks,
+cudaError_t launch_scaling<double>(const ScalingParams& params, unsigned blocks,
                                    cudaStream_t stream) {
-  return launch(product_kernel<double>, blocks, kProductThreads, stream, params);
+  return launch(scaling_kernel<double>, blocks, kScalingThreads, stream, params);
 }
 
 }  // namespace freqops::cuda

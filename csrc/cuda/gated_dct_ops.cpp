@@ -49,13 +49,13 @@ void launch_gated(AnalysisParams<float> params, const DeviceScope& device) {
 }
 
 template <class acc>
-void launch_products(ProductParams params, const DeviceScope& device) {
+void launch_scalings(ScalingParams params, const DeviceScope& device) {
   const int64_t elements = params.pictures * params.channels * params.pixels;
-  const int64_t count = (elements + kProductThreads - 1) / kProductThreads;
+  const int64_t count = (elements + kScalingThreads - 1) / kScalingThreads;
   for (int64_t first = 0; first < count; first += kLaunchBlocks) {
     params.first_block = first;
     const int64_t some = count - first < kLaunchBlocks ? count - first : kLaunchBlocks;
-    check_launch(launch_product<acc>(params, unsigned(some), device.stream()));
+    check_launch(launch_scaling<acc>(params, unsigned(some), device.stream()));
   }
 }
 
@@ -150,7 +150,7 @@ Tensor block_dct_gated(const Tensor& images, const Tensor& gate, IntHeaderOnlyAr
   const bool in_double = is_double(type) || is_double(result_type);
   const Tensor whole = block_dct(images, channels, mean, std, chroma_name, "none",
                                  in_double ? "float64" : "float32", channels_last, false);
-  ProductParams params{};
+  ScalingParams params{};
   params.x = whole.const_data_ptr();
   params.y = out.mutable_data_ptr();
   params.type = result_type;
@@ -160,9 +160,9 @@ Tensor block_dct_gated(const Tensor& images, const Tensor& gate, IntHeaderOnlyAr
   params.pixels = grid_height * grid_width;
   params.channels_last = channels_last;
   if (in_double)
-    launch_products<double>(params, device);
+    launch_scalings<double>(params, device);
   else
-    launch_products<float>(params, device);
+    launch_scalings<float>(params, device);
   return out;
 }
 
