@@ -63,7 +63,9 @@ struct Shared {
   }
 };
 
-FREQOPS_HOST_DEVICE constexpr int strips_of(int channels) { return (channels + kAtATime - 1) / kAtATime; }
+FREQOPS_HOST_DEVICE constexpr int strips_of(int channels) {
+  return (channels + kAtATime - 1) / kAtATime;
+}
 
 // Weights are multiples of 2^-exponent. Digits reach 127 (1 + 2^8 + 2^16) = 8 355 711; the largest weight is
 // .587 x .4904^2 = .1412, or .1018 where one of the cosines is at most .3536, and .1203 of chroma.
