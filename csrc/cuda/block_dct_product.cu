@@ -315,6 +315,7 @@ __global__ void __launch_bounds__(32 * kMostWarps, 1)
         for (int k = 0; k < 4; ++k) pixels[step][m][k] ^= 0x80808080u;
 #pragma unroll 1
     for (int strip = 0; strip < strips; ++strip) {
+      __syncwarp();  // lanes without a channel or a block have gone ahead
       const int channel = strip * kAtATime + 2 * t;
       const Output a = shared.outputs[channel], b = shared.outputs[channel + 1];
       int sum[kDigits][kGroups][4] = {};

@@ -254,6 +254,7 @@ inline void multiply_add_s8(int (&sum)[4], const uint32_t (&a)[4], const uint32_
 #define gridDim (emulation::Index{emulation::running->blocks})
 
 #define __syncthreads() emulation::wait(emulation::State::kBarrier, __LINE__)
+#define __syncwarp() emulation::hand_over(~0u, 0, __LINE__)
 #define __shfl_sync(mask, value, source) emulation::shuffle(mask, value, source, __LINE__)
 #define __shfl_xor_sync(mask, value, bits) \
   emulation::shuffle(mask, value, (threadIdx.x % emulation::kWarp) ^ (bits), __LINE__)
