@@ -137,7 +137,8 @@ __device__ __forceinline__ void load_smoothed(const AnalysisParams<acc>& p, cons
 // block.
 template <class acc>
 __device__ __forceinline__ int place_in_tile(int coefficient) {
-  return transposed(coefficient) * int(sizeof(Planes<acc>) / sizeof(acc) / kChannels);
+  const int u = coefficient % kBlock, v = coefficient / kBlock % kBlock;
+  return (coefficient / kCoefficients * kBlock + u) * (kBlock * kPitch<acc> + 1) + v * kPitch<acc>;
 }
 
 // The scale of the DCT's outputs is part of an entry's unless coefficients are rounded first. A
@@ -166,7 +167,7 @@ __device__ __forceinline__ void transform_column(const AnalysisParams<acc>& p,
                                                  const Planes<acc>& planes, int k, int u, int block,
                                                  acc (&column)[kBlock]) {
 #pragma unroll
-  for (int y = 0; y < kBlock; ++y) column[y] = planes[k][u][y][block];
+  for (int y = 0; y < kBlock; ++y) column[y] = planes[k][u][y * kPitch<acc> + block];
   dct8<acc>(column);
   if (p.rounded) {
 #pragma unroll
@@ -242,7 +243,7 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<acc, kSmoothed>)
       dct8<acc>(row[k]);
 #pragma unroll
       for (int u = 0; u < kBlock; ++u)
-        if (p.channels.columns[k] >> u & 1) planes[k][u][y][block] = row[k][u];
+        if (p.channels.columns[k] >> u & 1) planes[k][u][y * kPitch<acc> + block] = row[k][u];
     }
   }
   __syncthreads();
@@ -301,7 +302,7 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<acc, kSmoothed>)
     acc column[kBlock];
     transform_column(p, planes, k, u, block, column);
 #pragma unroll
-    for (int v = 0; v < kBlock; ++v) planes[k][u][v][block] = column[v];
+    for (int v = 0; v < kBlock; ++v) planes[k][u][v * kPitch<acc> + block] = column[v];
   }
   __syncthreads();
 #pragma unroll 1
@@ -311,7 +312,7 @@ __global__ void __launch_bounds__(kThreads<acc>, kResident<acc, kSmoothed>)
 #pragma unroll 2
     for (int e = thread % 32; e < p.channels.count; e += 32) {
       const Entry<acc> entry = load_entry(entries[e]);
-      acc x = (&planes[0][0][0][0])[int(entry.channel) + b];
+      acc x = (&planes[0][0][0])[int(entry.channel) + b];
       x = x * entry.scale + entry.offset;
       if constexpr (kGated)
         x = gated(x, two_pictures ? gates[picture - first_picture][e] : load_gate(p, picture, e));

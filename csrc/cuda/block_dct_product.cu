@@ -366,9 +366,10 @@ cudaError_t launch_kernel(const ProductParams& params, cudaStream_t stream) {
 }  // namespace
 
 bool product_fits(int channels) {
-  int most = 0;
-  return device_attribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin) == cudaSuccess &&
-         Shared::bytes(strips_of(channels)) <= unsigned(most);
+  int most = 0, major = 0;
+  return device_attribute(&major, cudaDevAttrComputeCapabilityMajor) == cudaSuccess &&
+         device_attribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin) == cudaSuccess &&
+         major >= 8 && Shared::bytes(strips_of(channels)) <= unsigned(most);
 }
 
 cudaError_t launch_product(const ProductParams& params, cudaStream_t stream) {

@@ -24,11 +24,15 @@ __device__ __forceinline__ void multiply_add(int (&sum)[4], const uint32_t (&a)[
                                              const uint32_t (&b)[2]) {
 #if defined(FREQOPS_EMULATED)
   emulation::multiply_add_s8(sum, a, b, __LINE__);
-#else
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+#elif !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+  // volatile: it stays where all lanes of the warp are.
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%0, %1, %2, %3};"
       : "+r"(sum[0]), "+r"(sum[1]), "+r"(sum[2]), "+r"(sum[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+  __trap();  // product_fits does not let it run
 #endif
 }
 

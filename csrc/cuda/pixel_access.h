@@ -16,31 +16,32 @@ enum class PixelAccess : uint8_t {
   kInterleaved,  // red, green, blue, red, ... without gaps, aligned to kWideBytes
 };
 
-inline bool wide_aligned(Type type, int64_t bytes) {
-  return bytes % (type == Type::kUint8 ? kWideBytes<1> : kWideBytes<2>) == 0;
-}
-
-inline bool wide_aligned(Type type, const void* data) {
-  return wide_aligned(type, int64_t(reinterpret_cast<uintptr_t>(data)));
-}
-
-// The widest access that the memory of pictures allows. Blocks start at multiples of 8 pixels, so
-// alignment is that of the first pixel and of the steps between rows, colours and pictures. Launches
-// that begin at a later picture have the same.
-inline PixelAccess widest_access(const View& v) {
-  const auto aligned = [&](int64_t stride) {
-    return wide_aligned(v.type, stride * element_size(v.type));
+// Whether the first pixel, and all steps from row to row, picture to picture and, where they lie apart,
+// colour to colour, are multiples of so many bytes. Blocks start at multiples of 8 pixels, so they
+// are aligned then; launches that begin at a later picture are too.
+inline bool aligned(const View& v, int64_t bytes) {
+  const auto fits = [&](int64_t size, int64_t stride) {
+    return size == 1 || stride * element_size(v.type) % bytes == 0;
   };
-  if (!wide_aligned(v.type, v.data) || !aligned(v.stride_n) || !aligned(v.stride_h))
-    return PixelAccess::kElements;
-  if (v.stride_w == 1 && aligned(v.stride_c)) return PixelAccess::kRows;
+  return reinterpret_cast<uintptr_t>(v.data) % bytes == 0 && fits(v.batch, v.stride_n) &&
+         fits(v.height, v.stride_h) && (v.stride_c == 1 || fits(kComponents, v.stride_c));
+}
+
+inline int64_t wide_bytes(Type type) {
+  return type == Type::kUint8 ? kWideBytes<1> : kWideBytes<2>;
+}
+
+// The widest access that the memory of pictures allows.
+inline PixelAccess widest_access(const View& v) {
+  if (!aligned(v, wide_bytes(v.type))) return PixelAccess::kElements;
+  if (v.stride_w == 1 && v.stride_c != 1) return PixelAccess::kRows;
   if (v.stride_w == kComponents && v.stride_c == 1) return PixelAccess::kInterleaved;
   return PixelAccess::kElements;
 }
 
 // Whether the rows of contiguous pictures are whole blocks that all start aligned.
 inline bool wide_result(const void* data, Type type, int64_t width) {
-  return width % kBlock == 0 && wide_aligned(type, data);
+  return width % kBlock == 0 && reinterpret_cast<uintptr_t>(data) % wide_bytes(type) == 0;
 }
 
 }  // namespace freqops::cuda

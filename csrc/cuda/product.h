@@ -43,7 +43,8 @@ struct ProductParams {
 
 static_assert(sizeof(ProductParams) <= 4096);
 
-// Whether the current device's shared memory holds the weights of so many channels.
+// Whether the current device has the products, from compute capability 8.0 on, and shared memory for the
+// weights of so many channels.
 bool product_fits(int channels);
 
 cudaError_t launch_product(const ProductParams& params, cudaStream_t stream);

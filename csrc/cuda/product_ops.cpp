@@ -9,35 +9,31 @@ namespace freqops::cuda {
 
 namespace {
 
-enum DctKernel { kRegisters, kProduct };
-constexpr const char* kNames[] = {"registers", "product"};
+enum DctKernel { kAuto, kRegisters, kProduct };
+constexpr const char* kNames[] = {"auto", "registers", "product"};
 
-std::atomic<DctKernel> chosen{kRegisters};
+// "auto" takes the product for up to so many channels: none, until a GPU has measured where the two cross.
+constexpr int kProductUpTo = 0;
+
+std::atomic<DctKernel> chosen{kAuto};
 
 std::string dct_kernel() { return kNames[chosen]; }
 
 void set_dct_kernel(const std::string& name) {
-  for (const DctKernel kernel : {kRegisters, kProduct}) {
+  for (const DctKernel kernel : {kAuto, kRegisters, kProduct}) {
     if (name != kNames[kernel]) continue;
     chosen = kernel;
     return;
   }
-  STD_TORCH_CHECK(false, "set_dct_kernel: kernel must be \"registers\" or \"product\", got \"",
+  STD_TORCH_CHECK(false,
+                  "set_dct_kernel: kernel must be \"auto\", \"registers\" or \"product\", got \"",
                   name, "\"");
 }
 
-// Whether the start, and all steps from row to row, plane to plane and picture to picture, are
-// multiples of so many bytes.
-bool aligned(const View& v, bool interleaved, int64_t bytes) {
-  return reinterpret_cast<uintptr_t>(v.data) % bytes == 0 &&
-         (v.height == 1 || v.stride_h % bytes == 0) && (interleaved || v.stride_c % bytes == 0) &&
-         (v.batch == 1 || v.stride_n % bytes == 0);
-}
-
-RowAccess row_access(const View& v, bool interleaved) {
+RowAccess row_access(const View& v) {
   const bool four = blocks(v.width) % kNeighbours == 0 && v.width % kBlock == 0;
-  if (four && aligned(v, interleaved, 16)) return RowAccess::kNeighbours;
-  return aligned(v, interleaved, 8) ? RowAccess::kBlocks : RowAccess::kBytes;
+  if (four && aligned(v, 16)) return RowAccess::kNeighbours;
+  return aligned(v, 8) ? RowAccess::kBlocks : RowAccess::kBytes;
 }
 
 // axis[v][y] of the DCT matrix; averaged: of its product with the means of pairs of pixels.
@@ -57,9 +53,11 @@ void fill_axis(float (&axis)[kBlock][kBlock], bool averaged) {
 
 bool is_product(const AnalysisParams<float>& params) {
   const View& v = params.pictures;
-  return chosen == kProduct && v.type == Type::kUint8 && !params.rounded &&
-         params.chroma != Chroma::kDctnet && product_fits(params.channels.count) &&
-         (v.stride_w == 1 || (v.stride_c == 1 && v.stride_w == kComponents));
+  const int count = params.channels.count;
+  return (chosen == kProduct || (chosen == kAuto && count <= kProductUpTo)) &&
+         v.type == Type::kUint8 && !params.rounded && params.chroma != Chroma::kDctnet &&
+         product_fits(count) &&
+         ((v.stride_w == 1 && v.stride_c != 1) || (v.stride_w == kComponents && v.stride_c == 1));
 }
 
 void multiply(const AnalysisParams<float>& params, const DeviceScope& device) {
@@ -68,7 +66,7 @@ void multiply(const AnalysisParams<float>& params, const DeviceScope& device) {
   ProductParams p{};
   p.pictures = pictures;
   p.interleaved = pictures.stride_w != 1;
-  p.access = row_access(pictures, p.interleaved);
+  p.access = row_access(pictures);
   p.result_type = params.result_type;
   p.channels_last = params.channels_last;
   p.neighbours = params.channels_last ? params.channels.count % 2 == 0
@@ -96,8 +94,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(freqops_emulated, m) {
 #else
 STABLE_TORCH_LIBRARY_FRAGMENT(freqops, m) {
 #endif
-  // The kernel of block_dct on bytes: "registers", a fast DCT, or "product", a product of integer
-  // matrices on tensor cores, where it computes what is asked for. For benchmarks, which compare the two.
+  // The kernel of block_dct on bytes, in the whole process: "registers", a fast DCT; "product", a product
+  // of integer matrices on tensor cores, where it computes what is asked for; "auto", the default.
   m.def("dct_kernel() -> str");
   m.def("set_dct_kernel(str kernel) -> ()");
 }

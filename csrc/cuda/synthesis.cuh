@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(kThreads<acc>, 4)
       if (k > 0 && p.chroma == Chroma::k420) average_pairs(column);
       if (p.edge == Edge::kReplicate) fold(column, p.height - 1 - int(at.row) * kBlock);
 #pragma unroll
-      for (int y = 0; y < kBlock; ++y) planes[k][u][y][block] = column[y];
+      for (int y = 0; y < kBlock; ++y) planes[k][u][y * kPitch<acc> + block] = column[y];
     }
   }
   __syncthreads();
@@ -121,13 +121,14 @@ __global__ void __launch_bounds__(kThreads<acc>, 4)
   if (first + block >= p.grid.blocks) return;
   const Place at = place(first + block, p.grid);
   const int row = int(at.row) * kBlock + y, column = int(at.column) * kBlock;
-  if (row >= p.height) return;
+  if (row >= p.height || column >= p.width) return;
   acc pixels[kComponents][kBlock];
 #pragma unroll
   for (int k = 0; k < kComponents; ++k) {
 #pragma unroll
     for (int u = 0; u < kBlock; ++u)
-      pixels[k][u] = p.channels.columns[k] >> u & 1 ? planes[k][u][y][block] : acc(0);
+      pixels[k][u] =
+          p.channels.columns[k] >> u & 1 ? planes[k][u][y * kPitch<acc> + block] : acc(0);
     dct8_transposed<acc>(pixels[k]);
     if (k > 0 && p.chroma == Chroma::k420) average_pairs(pixels[k]);
     if (p.edge == Edge::kReplicate) fold(pixels[k], p.width - 1 - column);

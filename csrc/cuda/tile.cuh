@@ -22,11 +22,14 @@ unsigned tiles(const Grid& grid) {
   return (grid.blocks + kTile<acc> - 1) / kTile<acc>;
 }
 
-// planes[component][u][row or v][block]. A pitch of 36 keeps both directions free of bank conflicts: a
-// warp of rows of pixels touches words 36 y + b = 4 y + b mod 32 with y < 8 and four consecutive b, a
-// warp of blocks 32 neighbours.
+// planes[component][u][pitch * y + block], y a row of pixels or v. A pitch of 36 keeps both directions
+// free of bank conflicts: a warp of rows touches words 36 y + b = 4 y + b mod 32 with y < 8 and four
+// consecutive b, a warp of blocks 32 neighbours. One word more for each u: without it all u of a v lie in
+// one bank, which a warp of channels of a block reads.
 template <class acc>
-using Planes = acc[kComponents][kBlock][kBlock][kTile<acc> + 4];
+constexpr int kPitch = kTile<acc> + 4;
+template <class acc>
+using Planes = acc[kComponents][kBlock][kBlock * kPitch<acc> + 1];
 
 static_assert(sizeof(Planes<float>) <= 40 * 1024 && sizeof(Planes<double>) <= 40 * 1024);
 

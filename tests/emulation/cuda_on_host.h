@@ -304,12 +304,16 @@ cudaError_t launch(void (*kernel)(Params), unsigned blocks, unsigned threads, cu
   return cudaSuccess;
 }
 
-// Few multiprocessors, so that thread blocks which stay take several turns; as much shared memory as
-// on sm_120, the least.
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrMaxSharedMemoryPerBlockOptin };
+// sm_120, with few multiprocessors, so that thread blocks which stay take several turns.
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin,
+  cudaDevAttrComputeCapabilityMajor,
+};
 
 inline cudaError_t device_attribute(int* value, cudaDeviceAttr attribute) {
-  *value = attribute == cudaDevAttrMultiProcessorCount ? 2 : 99 * 1024;
+  constexpr int kValues[] = {2, 99 * 1024, 12};
+  *value = kValues[attribute];
   return cudaSuccess;
 }
 
