@@ -178,9 +178,15 @@ __device__ __forceinline__ void transform_column(const AnalysisParams<acc>& p,
 
 // Thread blocks on a multiprocessor for which the registers must do: in float32 48 registers a thread,
 // or 80 where two rows are held. Shared memory, 31 KB a thread block, admits as many or more on sm_80,
-// sm_90 and sm_100, but three on sm_86, sm_89 and sm_120, which have 100 KB.
+// sm_90 and sm_100, but three on sm_86, sm_89 and sm_120, which have 100 KB. sm_75 has room for 1024
+// threads.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int kMostResident = 4;
+#else
+constexpr int kMostResident = 5;
+#endif
 template <class acc, bool kSmoothed>
-constexpr int kResident = sizeof(acc) == 4 ? (kSmoothed ? 3 : 5) : (kSmoothed ? 2 : 4);
+constexpr int kResident = sizeof(acc) == 4 ? (kSmoothed ? 3 : kMostResident) : (kSmoothed ? 2 : 4);
 
 // The gates of two pictures, where the entries are: that of a tile's first block and the next.
 template <class acc>
