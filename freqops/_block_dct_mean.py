@@ -10,8 +10,8 @@ from torch import Tensor
 
 from freqops import _arguments
 from freqops._arguments import Channels, accumulate
-from freqops._block_dct import CHROMA, parts, transform
-from freqops._block_dct import _batched as dct_batched
+from freqops._block_dct import CHROMA, parts
+from freqops._block_dct_operator import dct_batched, dct_operator, transform
 from freqops._dispatch import (
     BatchInfo,
     Dims,
@@ -27,7 +27,6 @@ from freqops.channels import CHANNELS
 __all__ = ["block_dct_mean"]
 
 _mean: Operator[Tensor] = operator("block_dct_mean")
-_dct: Operator[Tensor] = operator("block_dct")
 
 
 def block_dct_mean(
@@ -126,8 +125,8 @@ def _batched(
         images, batch = flat_batch(images, in_dims[0])
         return with_batch(run(images, channels, mean, std, chroma), batch)
     options = (channels, mean, std, chroma, "none", accumulate(images.dtype))
-    out, dim = dct_batched(_dct, info, in_dims, images, *options)
+    out, dim = dct_batched(dct_operator, info, in_dims, images, *options)
     return out.mean((-2, -1)), dim
 
 
-register_composed("block_dct_mean", partial(_composed, _dct), (), _fake, _batched)
+register_composed("block_dct_mean", partial(_composed, dct_operator), (), _fake, _batched)

@@ -209,7 +209,7 @@ class ChannelGate(nn.Module):
 
         With scale, gate = decide(x.mean((2, 3))), forward(x) = x * scale[:, :, None, None], gate.
         With ``block_dct_mean`` before it and ``block_dct(..., gate=scale)`` behind it, a picture
-        becomes gated coefficients without those that are closed.
+        becomes gated coefficients in two passes over its pixels.
 
         Args:
             pooled: (N, C), tensor 2: means over pixels, floating point. N of at least 2 in
@@ -285,12 +285,19 @@ class ChannelGate(nn.Module):
         """logits(hidden), but for rounding.
 
         A convolution of one pixel with as many groups as channels takes longer than all else that
-        decides a gate, so the affine map is written out, unless somebody sees that. Autocast has
-        a type for convolutions.
+        decides a gate, so the affine map is written out, unless somebody sees that or the layer
+        was replaced by another convolution. Autocast has a type for convolutions.
         """
         layer, device = self.logits, hidden.device.type
         autocast = device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
-        if autocast or type(layer) is not nn.Conv2d or layer.bias is None or is_watched(layer):
+        if (
+            autocast
+            or type(layer) is not nn.Conv2d
+            or layer.bias is None
+            or layer.groups != len(self.channels)
+            or layer.kernel_size != (1, 1)
+            or is_watched(layer)
+        ):
             through: Tensor = layer(hidden)
             return through
         scale, shift = layer.weight.view(-1, 2), layer.bias.view(-1, 2)

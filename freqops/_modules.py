@@ -28,7 +28,8 @@ def counted(selection: ChannelSelection) -> str:
 
 
 def is_watched(*modules: nn.Module) -> bool:
-    """Whether a hook sees calls of one of these modules, or of all modules."""
+    """Whether a hook sees calls of one of these modules, or of all modules, or one of these has a
+    forward of its own in place of its class's."""
     every = nn.modules.module
     return bool(
         every._global_forward_hooks
@@ -40,5 +41,6 @@ def is_watched(*modules: nn.Module) -> bool:
         or part._forward_pre_hooks
         or part._backward_hooks
         or part._backward_pre_hooks
+        or "forward" in part.__dict__
         for part in modules
     )

@@ -1,6 +1,6 @@
 """The autograd.Function classes of the operators, which also are their kernels for Autograd."""
 
-from freqops._block_dct import BlockDCT
+from freqops._block_dct_operator import BlockDCT
 from freqops._block_idct import BlockIDCT
 from freqops._gumbel_gate import GumbelGate
 

@@ -1,6 +1,7 @@
 """The public functions; importing them loads the compiled operators and completes them.
 
-One file per operator holds its public function, shapes, derivatives and batching rule together.
+One file per public function holds it with its operator's shapes, derivatives and batching rule; the
+operators of block_dct have files beside it.
 """
 
 from freqops import _fallback  # noqa: F401  # kernels for the devices that have none of ours

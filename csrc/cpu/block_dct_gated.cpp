@@ -28,7 +28,7 @@ struct Gated {
     double gates[kChannels];
     bool closed[kChannels], any_closed = false, any_open = false;
     for (int64_t c = 0; c < out.channels; ++c) {
-      gates[c] = gate.at<double>(n, c);
+      gates[c] = gate.at<acc>(n, c);  // a gate that is 0 in the type of the sums is closed
       closed[c] = gates[c] == 0;
       (closed[c] ? any_closed : any_open) = true;
     }

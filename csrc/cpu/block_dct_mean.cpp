@@ -26,13 +26,7 @@ void transpose(double (&m)[kMeanPlaces][kMeanPlaces]) {
 // Smooths the sums of Cb or Cr over blocks: the edges of rows, of columns after a transposition.
 void smooth_chroma(Chroma chroma, double (&plane)[kMeanPlaces][kMeanPlaces]) {
   if (chroma == Chroma::k420) {
-    for (int y = 0; y < kBlock; y += 2) {
-      for (int x = 0; x < kBlock; x += 2) {
-        const double mean =
-            (plane[y][x] + plane[y][x + 1] + plane[y + 1][x] + plane[y + 1][x + 1]) / 4;
-        plane[y][x] = plane[y][x + 1] = plane[y + 1][x] = plane[y + 1][x + 1] = mean;
-      }
-    }
+    for (int square = 0; square < kMeanSquares; ++square) average_square(plane, square);
   } else if (chroma == Chroma::kDctnet) {
     for (int axis = 0; axis < 2; ++axis) {
       for (auto& row : plane) smooth_mean_line(row);

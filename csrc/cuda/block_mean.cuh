@@ -103,15 +103,6 @@ __global__ void __launch_bounds__(kMeanThreads, kMeanResident)
 // picture's first and last.
 using MeanBlock = double[kComponents][kMeanPlaces][kMeanPlaces];
 
-__device__ __forceinline__ void average_pairs(MeanBlock& block, int thread) {
-  if (thread >= 2 * kCoefficients / 4) return;
-  const int k = 1 + thread / (kCoefficients / 4), corner = thread % (kCoefficients / 4);
-  const int y = corner / (kBlock / 2) * 2, x = corner % (kBlock / 2) * 2;
-  const double mean =
-      (block[k][y][x] + block[k][y][x + 1] + block[k][y + 1][x] + block[k][y + 1][x + 1]) * .25;
-  block[k][y][x] = block[k][y][x + 1] = block[k][y + 1][x] = block[k][y + 1][x + 1] = mean;
-}
-
 // `length` numbers of a row, or of a column, of component k, through f.
 template <int length, class F>
 __device__ __forceinline__ void with_line(MeanBlock& block, int k, int i, bool column, const F& f) {
@@ -179,7 +170,8 @@ __global__ void __launch_bounds__(kMeanThreads)
       with_line<kMeanPlaces>(block, 1 + thread / kBlock, thread % kBlock, true, smooth);
     __syncthreads();
   } else if (p.chroma == Chroma::k420) {
-    average_pairs(block, thread);
+    if (thread < 2 * kMeanSquares)
+      average_square(block[1 + thread / kMeanSquares], thread % kMeanSquares);
     __syncthreads();
   }
 

@@ -22,4 +22,14 @@ FREQOPS_HOST_DEVICE void smooth_mean_line(acc (&line)[kMeanPlaces]) {
   }
 }
 
+// Chroma "4:2:0" of 2x2 places, the square-th of kMeanSquares: all four become their mean.
+constexpr int kMeanSquares = kCoefficients / 4;
+
+template <class acc>
+FREQOPS_HOST_DEVICE void average_square(acc (&plane)[kMeanPlaces][kMeanPlaces], int square) {
+  const int y = square / (kBlock / 2) * 2, x = square % (kBlock / 2) * 2;
+  const acc mean = (plane[y][x] + plane[y][x + 1] + plane[y + 1][x] + plane[y + 1][x + 1]) / acc(4);
+  plane[y][x] = plane[y][x + 1] = plane[y + 1][x] = plane[y + 1][x + 1] = mean;
+}
+
 }  // namespace freqops

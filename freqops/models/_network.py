@@ -28,36 +28,34 @@ def gated(
     """gate(transform(images)), or the coefficients and None, in the dtype of the layers behind.
 
     Autocast has its own, and a dtype that the transform was given holds. Where nobody sees the
-    difference (``_is_fused``), the gate is decided from the mean block of the pixels first, and
-    closed channels are never computed.
+    difference (``_is_fused``), the gate is decided from the mean block of the pixels first. On the
+    CPU closed channels are then not computed; on CUDA they are only written as zeros.
     """
     if gate is None or not _is_fused(transform, gate, images, fused):
         coefficients = transform(images)
-        if not _is_given(transform, images):
+        if transform.dtype is None and not _is_autocast(images):
             coefficients = coefficients.to(dtype)
         return (coefficients, None) if gate is None else gate(coefficients)
     mean, std, chroma = transform.mean, transform.std, transform.chroma
-    given = _is_given(transform, images)
+    wanted = transform.dtype or (None if _is_autocast(images) else dtype)
     pooled = block_dct_mean(images, transform.channels, mean=mean, std=std, chroma=chroma)
-    scale, opened = gate.decide(pooled if given else pooled.to(dtype))
+    scale, opened = gate.decide(pooled if wanted is None else pooled.to(wanted))
     coefficients = block_dct(
         images,
         transform.channels,
         mean=mean,
         std=std,
         chroma=chroma,
-        dtype=transform.dtype if given else dtype,
+        dtype=wanted,
         memory_format=transform.memory_format,
         gate=scale,
     )
     return coefficients, opened
 
 
-def _is_given(transform: FrequencyTransform, images: Tensor) -> bool:
-    """Whether the dtype of coefficients is not that of the layers behind."""
+def _is_autocast(images: Tensor) -> bool:
     device = images.device.type
-    autocast = device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
-    return autocast or transform.dtype is not None
+    return device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
 
 
 def _is_fused(
@@ -66,7 +64,8 @@ def _is_fused(
     """Whether pictures may go to gated coefficients without the steps between.
 
     fused: True, or None for CPU tensors alone. Not in training, with rounding, where a derivative
-    is wanted, nor where a module is not ours or has hooks: they are to see what they always saw.
+    is wanted, nor where a module is not ours, has hooks or a forward of its own: they are to see
+    what they always saw.
     """
     if not isinstance(images, Tensor) or not (images.is_cpu if fused is None else fused):
         return False
@@ -129,10 +128,11 @@ class FrequencyNetwork(nn.Module):
         coefficients, gate = gate(coefficients)           with a gate
         output = network(coefficients)                    the zoo's network, without its stem
 
-    In evaluation without a derivative, the gate is decided from the mean block of the pixels, and
-    then the open channels alone are computed: the same but for rounding, so that a channel whose
-    logits differ by less than about 1e-4 may be open where it was closed. Half-precision layers and
-    autocast then decide from means that were not rounded coefficient by coefficient.
+    In evaluation without a derivative, the gate is decided from the mean block of the pixels, by
+    default on the CPU (``fused_gate``): the same but for rounding, so that a channel whose logits
+    differ by less than about 1e-4 may be open where it was closed. On the CPU closed channels are
+    then not computed; on CUDA they are only written as zeros. Half-precision layers and autocast
+    then decide from means that were not rounded coefficient by coefficient.
 
     Made by ``freqops.models.from_rgb`` and the constructors beside it.
 
@@ -145,7 +145,7 @@ class FrequencyNetwork(nn.Module):
         recipe: how the network was made; ``recipe.changes`` says what differs from the RGB network.
         fused_gate: whether the gate may be decided from the pixels: None, the default, on the CPU
             alone, since no GPU has measured it; True everywhere; False never. Not with transforms
-            or gates of other classes, those with hooks, or with rounding.
+            or gates of other classes, those with hooks or a forward of their own, or with rounding.
     """
 
     fused_gate: bool | None = None
