@@ -215,8 +215,8 @@ class Run:
 
     def _clear(self) -> None:
         """Gives memory back. What a broken kernel left behind is raised here, and ends the run."""
-        gc.collect()
         if self.setting.device.type == "cuda":
+            gc.collect()
             torch.cuda.synchronize(self.setting.device)
             torch.cuda.empty_cache()
 

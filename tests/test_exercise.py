@@ -113,7 +113,11 @@ def always_unwritten(results: Results) -> Results:
     return blank if len(blank) > 1 else blank[0]
 
 
-@pytest.mark.parametrize("change", [nan_last, always_unwritten, UnwrittenNext()], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [nan_last, always_unwritten, UnwrittenNext()],
+    ids=["nan last", "unwritten", "unwritten next"],
+)
 def test_exercise_sees_what_is_wrong(
     change: Callable[[Results], Results],
     monkeypatch: pytest.MonkeyPatch,
