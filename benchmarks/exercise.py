@@ -13,325 +13,18 @@ library is built by `cmake --build build/cmake --target freqops_emulated`.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import itertools
-import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
+from exercise_cases import PRODUCT, REGISTERS, Argument, Case, Laid, cases
 from torch import Tensor
 
 import freqops.ops
 from freqops import reference
 from freqops._dispatch import NAMES
-
-FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-CHROMA = ("4:4:4", "4:2:0", "dctnet")
-REGISTERS, PRODUCT = "registers", "product"
-
-# N, H, W: one block, edges, odd grids, several tiles of blocks, rows of 16 bytes and others.
-SIZES = (
-    (1, 8, 8),
-    (2, 9, 17),
-    (3, 16, 40),
-    (1, 33, 147),
-    (2, 7, 5),
-    (1, 1, 1),
-    (1, 130, 264),
-    (5, 64, 64),
-    (2, 40, 128),
-)
-SELECTIONS: tuple[tuple[int, ...], ...] = (
-    (0,),
-    (*range(16), *range(64, 68), *range(128, 132)),
-    tuple(range(192)),
-    (63, 127, 191, 5),
-    (9, 9, 70, 0, 130, 9, 191),
-    tuple(range(64)),
-    tuple(range(191, 111, -1)),
-)
-
-# How values lie in memory: a view of a larger contiguous tensor, and that tensor's shape.
-Shape = tuple[int, ...]
-LAYOUTS: dict[str, tuple[Callable[[int, int, int, int], Shape], Callable[[Tensor], Tensor]]] = {
-    "contiguous": (lambda n, c, h, w: (n, c, h, w), lambda x: x),
-    "channels_last": (lambda n, c, h, w: (n, h, w, c), lambda x: x.permute(0, 3, 1, 2)),
-    "padded rows": (lambda n, c, h, w: (n, c, h, w + 5), lambda x: x[..., 3:-2]),
-    "sliced": (lambda n, c, h, w: (n, c, 2 * h, 3 * w), lambda x: x[..., ::2, 1::3]),
-    "cropped channels_last": (
-        lambda n, c, h, w: (n, h + 2, w + 5, c),
-        lambda x: x[:, 1:-1, 3:-2].permute(0, 3, 1, 2),
-    ),
-    "transposed": (lambda n, c, h, w: (n, c, w, h), lambda x: x.mT),
-    "batch last": (lambda n, c, h, w: (c, h, w, n), lambda x: x.permute(3, 0, 1, 2)),
-}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Laid:
-    """A tensor that reaches a device by one copy of the memory it lies in.
-
-    Args:
-        base: contiguous, on the CPU.
-        view: the tensor in it.
-    """
-
-    base: Tensor
-    view: Callable[[Tensor], Tensor]
-
-    def on(self, device: str) -> Tensor:
-        return self.view(self.base.to(device))
-
-
-def laid(values: Tensor, layout: str) -> Laid:
-    shape, view = LAYOUTS[layout]
-    base = values.new_zeros(shape(*values.shape))
-    view(base).copy_(values)
-    return Laid(base, view)
-
-
-def one_behind(values: Tensor, form: torch.memory_format) -> Laid:
-    """Dense in that format, one element behind the start of its memory."""
-    values = values.contiguous(memory_format=form)
-    base = values.new_zeros(values.numel() + 1)
-    strides = values.stride()
-
-    def view(memory: Tensor) -> Tensor:
-        return memory.as_strided(values.shape, strides, 1)
-
-    view(base).copy_(values)
-    return Laid(base, view)
-
-
-def plain(values: Tensor | None) -> Laid | None:
-    return None if values is None else Laid(values, lambda x: x)
-
-
-Argument = Laid | Sequence[int] | torch.dtype | str | bool | int | None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Case:
-    """One call of an operator.
-
-    Args:
-        operator: its name.
-        arguments: types by torch.dtype.
-        kernel: of block_dct for bytes.
-        checked: False where results are rounded to integers, which ties may move by one.
-    """
-
-    operator: str
-    arguments: tuple[Argument, ...]
-    kernel: str = REGISTERS
-    checked: bool = True
-
-    def __str__(self) -> str:
-        cells = []
-        for a in self.arguments:
-            if isinstance(a, Laid):
-                x = a.on("cpu")
-                cells.append(f"{str(x.dtype)[6:]}{list(x.shape)} strides {list(x.stride())}")
-            else:
-                cells.append(f"{len(a)} channels" if isinstance(a, tuple) else str(a))
-        return f"{self.operator}({', '.join(cells)}), {self.kernel}"
-
-
-def pixels(draw: torch.Generator, shape: Shape, dtype: torch.dtype) -> Tensor:
-    drawn = torch.randint(0, 256, shape, generator=draw, dtype=torch.uint8)
-    return drawn if dtype == torch.uint8 else (drawn / 255).to(dtype)
-
-
-def statistic(draw: torch.Generator, kind: int, count: int) -> tuple[Laid | None, Laid | None]:
-    """mean and std: none, of the chosen channels, or of all 192 in float64."""
-    if kind == 0:
-        return None, None
-    shape, dtype = ((count,), torch.float32) if kind == 1 else ((192,), torch.float64)
-    mean, std = torch.randn(shape, generator=draw), torch.rand(shape, generator=draw) + 1
-    return plain(mean.to(dtype)), plain(std.to(dtype))
-
-
-def analysis() -> Iterator[Case]:
-    """block_dct in every type, chroma mode and form of result; all else takes turns."""
-    draw = torch.Generator().manual_seed(0)
-    sizes, lists, layouts, kinds = (
-        itertools.cycle(each) for each in (SIZES, SELECTIONS, [*LAYOUTS, "behind"], range(3))
-    )
-    forms = itertools.product(
-        (torch.uint8, *FLOATS), FLOATS, CHROMA, (False, True), ("none", "jpeg")
-    )
-    for dtype, result, chroma, channels_last, rounding in forms:
-        n, height, width = next(sizes)
-        channels, layout = next(lists), next(layouts)
-        mean, std = statistic(draw, next(kinds), len(channels))
-        values = pixels(draw, (n, 3, height, width), dtype)
-        images = (
-            one_behind(values, torch.contiguous_format)
-            if layout == "behind"
-            else laid(values, layout)
-        )
-        given = (images, channels, mean, std, chroma, rounding, result, channels_last, False)
-        checked = rounding == "none"
-        yield Case("block_dct", given, checked=checked)
-
-
-def bytes_by_product() -> Iterator[Case]:
-    """block_dct by the product, on bytes: every way that rows are read and results written."""
-    draw = torch.Generator().manual_seed(1)
-    forms = itertools.product(
-        ("4:4:4", "4:2:0"),
-        ("contiguous", "channels_last", "padded rows", "cropped channels_last", "behind"),
-        (False, True),
-        SIZES,
-    )
-    lists, types, kinds = (itertools.cycle(each) for each in (SELECTIONS, FLOATS[:3], range(3)))
-    for chroma, layout, channels_last, (n, height, width) in forms:
-        channels = next(lists)
-        mean, std = statistic(draw, next(kinds), len(channels))
-        values = pixels(draw, (n, 3, height, width), torch.uint8)
-        images = (
-            one_behind(values, torch.contiguous_format)
-            if layout == "behind"
-            else laid(values, layout)
-        )
-        given = (images, channels, mean, std, chroma, "none", next(types), channels_last, False)
-        yield Case("block_dct", given, PRODUCT)
-
-
-def synthesis() -> Iterator[Case]:
-    """block_dct_backward, block_idct and block_idct_backward in every type."""
-    draw = torch.Generator().manual_seed(2)
-    sizes, lists, layouts, kinds = (
-        itertools.cycle(each) for each in (SIZES, SELECTIONS, LAYOUTS, range(3))
-    )
-
-    def coefficients(dtype: torch.dtype, channels: tuple[int, ...]) -> tuple[Laid, int, int]:
-        n, height, width = next(sizes)
-        shape = (n, len(channels), -(-height // 8), -(-width // 8))
-        values = 50 * torch.randn(shape, generator=draw)
-        return laid(values.to(dtype), next(layouts)), height, width
-
-    for dtype, result, chroma in itertools.product(FLOATS, FLOATS, CHROMA):
-        channels = next(lists)
-        _, std = statistic(draw, next(kinds), len(channels))
-        grad, height, width = coefficients(dtype, channels)
-        yield Case("block_dct_backward", (grad, channels, std, chroma, height, width, result))
-    once = itertools.cycle([s for s in SELECTIONS if len(set(s)) == len(s)])
-    for dtype, result in itertools.product(FLOATS, (torch.uint8, *FLOATS)):
-        for linear in (False, True):
-            channels = next(once)
-            mean, std = statistic(draw, next(kinds), len(channels))
-            x, height, width = coefficients(dtype, channels)
-            yield Case("block_idct", (x, channels, mean, std, height, width, result, linear))
-    for dtype, result in itertools.product(FLOATS, FLOATS):
-        channels = next(once)
-        _, std = statistic(draw, next(kinds), len(channels))
-        n, height, width = next(sizes)
-        values = pixels(draw, (n, 3, height, width), dtype)
-        yield Case("block_idct_backward", (laid(values, next(layouts)), channels, std, result))
-
-
-GATE_SHAPES = (  # packs of 16 bytes or not, several segments of a plane, several strips of a pixel
-    (2, 3, 8, 8),
-    (3, 24, 5, 5),
-    (2, 16, 7, 9),
-    (1, 2, 71, 70),
-    (1, 1, 130, 132),
-    (1, 1100, 2, 3),
-    (2, 8, 1, 1),
-    (1, 7, 3, 67),
-)
-
-
-def gates() -> Iterator[Case]:
-    """The gate forward and backward in every type, layout and way to take features."""
-    draw = torch.Generator().manual_seed(3)
-    forms = itertools.product(FLOATS, (False, True), GATE_SHAPES, (False, True))
-    others = itertools.cycle((torch.float32, torch.float64, torch.float16))
-    for turn, (dtype, last, shape, behind) in enumerate(forms):
-        n, c = shape[:2]
-        form = torch.channels_last if last else torch.contiguous_format
-
-        def features(
-            shape: Shape = shape,
-            dtype: torch.dtype = dtype,
-            form: torch.memory_format = form,
-            behind: bool = behind,
-            last: bool = last,
-        ) -> Laid:
-            values = torch.randn(shape, generator=draw).to(dtype)
-            if behind:
-                return one_behind(values, form)
-            return laid(values, "channels_last" if last else "contiguous")
-
-        logits = torch.randn(n, c, 2, generator=draw)
-        if turn % 5 == 3:
-            logits[..., 1] -= 20  # all closed
-        if turn % 5 == 4:
-            logits[..., 1] += 20  # all open
-        kind = dtype if turn % 2 else next(others)
-        small = plain(logits.to(kind))
-        noise = plain(torch.randn(n, c, generator=draw).to(kind)) if turn % 3 else None
-        tau = plain(torch.tensor(0.7)) if turn % 4 > 1 else None
-        hard = turn % 7 != 0
-        yield Case("gumbel_gate", (features(), small, noise, tau, hard))
-        grad_gate = plain(torch.randn(n, c, generator=draw).to(kind)) if turn % 3 else None
-        need_x = turn % 6 != 1
-        x = features() if turn % 6 != 5 or not need_x else None
-        yield Case(
-            "gumbel_gate_backward", (features(), grad_gate, x, small, noise, tau, hard, need_x)
-        )
-
-
-def gated_transforms() -> Iterator[Case]:
-    """The mean of the transform and the transform with a gate known in advance."""
-    draw = torch.Generator().manual_seed(4)
-    sizes, lists, layouts, kinds = (
-        itertools.cycle(each) for each in (SIZES, SELECTIONS, LAYOUTS, range(3))
-    )
-    for dtype, chroma in itertools.product((torch.uint8, *FLOATS), CHROMA):
-        for result in FLOATS:
-            n, height, width = next(sizes)
-            channels = next(lists)
-            mean, std = statistic(draw, next(kinds), len(channels))
-            images = laid(pixels(draw, (n, 3, height, width), dtype), next(layouts))
-            gate = (torch.rand(n, len(channels), generator=draw) < 0.4).float()
-            first = (images, plain(gate), channels, mean, std, chroma, result)
-            yield Case("block_dct_gated", (*first, result in FLOATS[:2]))
-        yield Case("block_dct_mean", (images, channels, mean, std, chroma))
-
-
-PARAMETERS = {
-    "block_dct_mean": ["images", "channels", "mean", "std", "chroma"],
-    "block_dct_gated": [
-        *("images", "gate", "channels", "mean", "std", "chroma", "dtype", "channels_last")
-    ],
-}
-"""Of the operators that a build may lack."""
-
-
-def cases(operators: object) -> tuple[list[Case], list[str]]:
-    """Those of the operators that there are, shuffled, and what is left out and why."""
-    every = [*analysis(), *synthesis(), *gates()]
-    left = []
-    if hasattr(operators, "set_dct_kernel"):
-        every += bytes_by_product()
-    else:
-        left.append("the product: not in this build")
-    for name, expected in PARAMETERS.items():
-        if not hasattr(operators, name):
-            left.append(f"{name}: not in this build")
-            continue
-        schema = getattr(operators, name).default._schema
-        if [argument.name for argument in schema.arguments] != expected:
-            left.append(f"{name}: its arguments are others: {schema}")
-            continue
-        every += [case for case in gated_transforms() if case.operator == name]
-    random.Random(0).shuffle(every)
-    return every, left
 
 
 def _mean(images: Tensor, channels: tuple[int, ...], *rest: object) -> Tensor:
@@ -357,12 +50,19 @@ REFERENCES: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
 }
 
 
-def run(case: Case, operators: object, device: str) -> tuple[Tensor, ...]:
-    """The results of the operator."""
-    arguments = [
+Placed = Tensor | Sequence[int] | str | bool | int | None
+
+
+def placed(case: Case, device: str) -> list[Placed]:
+    """The arguments on that device, types by their names."""
+    return [
         a.on(device) if isinstance(a, Laid) else NAMES[a] if isinstance(a, torch.dtype) else a
         for a in case.arguments
     ]
+
+
+def run(case: Case, operators: object, arguments: Sequence[Placed]) -> tuple[Tensor, ...]:
+    """The results of the operator."""
     choice = case.kernel == PRODUCT
     if choice:
         operators.set_dct_kernel(PRODUCT)  # type: ignore[attr-defined]
@@ -406,9 +106,45 @@ def check(case: Case, results: tuple[Tensor, ...]) -> None:
         )
 
 
-def poison(device: str) -> None:
-    """Leaves memory behind that is no number: an element that is not written then shows."""
-    torch.full((1 << 20,), float("nan"), device=device)
+COPIES = 3
+"""Of the results, filled before a second run: it may take memory for more than its results."""
+
+
+def poison(like: Iterable[Tensor], device: str) -> None:
+    """Leaves NaN, or 255 in bytes, where tensors of these sizes and types are allocated next.
+
+    Allocators give back what was freed last, and keep sizes apart: CUDA's has one pool below 1 MB
+    and one above.
+    """
+    held = []
+    for tensor in like:
+        for _ in range(COPIES):
+            value = float("nan") if tensor.is_floating_point() else 255
+            held.append(torch.empty_like(tensor, device=device).fill_(value))
+
+
+def checked(case: Case, operators: object, device: str) -> None:
+    """Runs the case twice, the second time on memory that is no number.
+
+    Raises:
+        AssertionError: results differ from the reference, or from one run to the next, as they do
+            where an element is not written.
+    """
+    arguments = placed(case, device)
+    results = run(case, operators, arguments)
+    first = [result.cpu().clone() for result in results]
+    del results
+    poison(first, device)
+    results = run(case, operators, arguments)
+    for number, (before, after) in enumerate(zip(first, results, strict=True)):
+        after = after.cpu()
+        if not torch.equal(before, after):
+            places = int((before != after).sum())
+            raise AssertionError(
+                f"result {number}: {places} of {after.numel()} elements differ in a second run"
+            )
+    if case.checked:
+        check(case, results)
 
 
 def exercise(operators: object, device: str, name: str, *, checks: bool, seconds: float) -> int:
@@ -419,18 +155,17 @@ def exercise(operators: object, device: str, name: str, *, checks: bool, seconds
     for case in every:
         if time.monotonic() > end:
             break
-        if checks:
-            poison(device)
-        results = run(case, operators, device)
-        if device == "cuda":
-            torch.cuda.synchronize()
         ran += 1
-        if checks and case.checked:
-            try:
-                check(case, results)
-            except AssertionError as error:
-                failed += 1
-                print(f"FAILED {case}: {error}", flush=True)
+        if not checks:
+            run(case, operators, placed(case, device))
+            if device == "cuda":
+                torch.cuda.synchronize()
+            continue
+        try:
+            checked(case, operators, device)
+        except AssertionError as error:
+            failed += 1
+            print(f"FAILED {case}: {error}", flush=True)
     for reason in left:
         print(f"left out: {reason}")
     outcome = f", {failed} failed" if checks else ""

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import gpu_block_dct
 import gpu_gate
+import gpu_gated
 import gpu_goals
 import gpu_networks
 import gpu_rivals
@@ -38,7 +39,7 @@ SECTIONS: dict[str, Callable[[Setting], Section]] = {
     "rivals": gpu_rivals.eager,
     "backward": gpu_block_dct.backward,
     "gate": gpu_gate.gate,
-    "gated": gpu_block_dct.gated,
+    "gated": gpu_gated.gated,
     "networks": gpu_networks.networks,
     "changed": gpu_block_dct.changed,
     "crossover": gpu_block_dct.crossover,
@@ -68,14 +69,24 @@ def driver() -> str:
     return f"driver {done.stdout.splitlines()[0].strip()}"
 
 
-def commit() -> str:
-    """Of the checkout, where git and its history are at hand."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+def commit(checkout: Path = Path(__file__).parents[1]) -> str:
+    """Of the checkout, where git and its history are at hand.
+
+    "-dirty" where a file differs from it, those apart that benchmarks write: a run that goes on is
+    of the commit that it began with.
+    """
+    git = ["git", "-C", str(checkout)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        name = subprocess.run(
+            [*git, "describe", "--always"], capture_output=True, text=True, check=True
+        )
+        changes = subprocess.run(
+            [*git, "diff", "--quiet", "HEAD", "--", ".", ":!benchmarks/results"],
+            capture_output=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return f" ({done.stdout.strip()})"
+    return f" ({name.stdout.strip()}{'-dirty' if changes.returncode else ''})"
 
 
 def facts(setting: Setting) -> dict[str, str]:
@@ -204,8 +215,8 @@ class Run:
 
     def _clear(self) -> None:
         """Gives memory back. What a broken kernel left behind is raised here, and ends the run."""
-        gc.collect()
         if self.setting.device.type == "cuda":
+            gc.collect()
             torch.cuda.synchronize(self.setting.device)
             torch.cuda.empty_cache()
 
@@ -261,7 +272,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, default=results, help="folder of the results")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--tiny", action="store_true", help="small pictures, to try the code")
-    parser.add_argument("--full", action="store_true", help="compile rivals at every batch")
+    parser.add_argument("--full", action="store_true", help="compile rivals at 8 pictures too")
     parser.add_argument("--resume", action="store_true", help="go on where gpu.json ends")
     parser.add_argument("--budget", type=float, default=420, help="seconds; no case begins later")
     parser.add_argument(

@@ -18,6 +18,7 @@ a Python with torch, numpy and pytest, and to build cmake, a C++ compiler and nv
   FREQOPS_LIBRARIES=DIR    copies _cpu.so and _cuda.so from there instead of building
   TORCH_CUDA_ARCH_LIST     instead of the GPU's own architecture
   FREQOPS_RESUME=1         bench goes on where gpu.json in FOLDER ends
+  FREQOPS_FULL=1           bench compiles rivals for 8 pictures too, after those for 64 and 256
   FREQOPS_TABLES="a b"     bench measures these tables alone (benchmarks/gpu.py --help lists them)
   FREQOPS_SECONDS=520      when all of it ends
 END
@@ -46,10 +47,14 @@ done
 export PATH
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 
+# `timeout 0` sets no limit.
+at_least_one() {
+  echo $(($1 > 1 ? $1 : 1))
+}
+
 # Seconds that are left, less those given.
 left() {
-  local rest=$((seconds - SECONDS - ${1:-0}))
-  echo $((rest > 1 ? rest : 1))
+  at_least_one $((seconds - SECONDS - ${1:-0}))
 }
 
 # --- What is here ---------------------------------------------------------------------------------
@@ -77,7 +82,8 @@ output=${2:-$root/benchmarks/results}
 mkdir -p "$output"
 output=$(cd "$output" && pwd)
 
-driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1) || true
+query=(--query-gpu=driver_version --format=csv,noheader)
+driver=$(nvidia-smi "${query[@]}" 2>/dev/null | head -n 1) || true
 nvcc_version=$(nvcc --version 2>/dev/null | grep -o 'release.*') || true
 facts="date      $(date -u '+%Y-%m-%d %H:%M') UTC
 ${found#*$'\n'}
@@ -87,14 +93,20 @@ echo "$facts"
 
 # --- The libraries --------------------------------------------------------------------------------
 if [[ -n ${FREQOPS_LIBRARIES:-} ]]; then
+  given=$FREQOPS_LIBRARIES
   for library in _cpu.so _cuda.so; do
-    [[ -f $FREQOPS_LIBRARIES/$library ]] || fail "FREQOPS_LIBRARIES: $FREQOPS_LIBRARIES has no $library"
-    cp "$FREQOPS_LIBRARIES/$library" "$root/freqops/$library.part"
-    mv "$root/freqops/$library.part" "$root/freqops/$library"
+    [[ -f $given/$library ]] || fail "FREQOPS_LIBRARIES: $given has no $library"
   done
-  rm -f "$root/freqops/_build.json"
-  [[ -f $FREQOPS_LIBRARIES/_build.json ]] && cp "$FREQOPS_LIBRARIES/_build.json" "$root/freqops/"
-  echo "libraries from $FREQOPS_LIBRARIES"
+  # Those of this checkout are in their place.
+  if [[ ! $given -ef $root/freqops ]]; then
+    for library in _cpu.so _cuda.so; do
+      cp "$given/$library" "$root/freqops/$library.part"
+      mv "$root/freqops/$library.part" "$root/freqops/$library"
+    done
+    rm -f "$root/freqops/_build.json"
+    if [[ -f $given/_build.json ]]; then cp "$given/_build.json" "$root/freqops/"; fi
+  fi
+  echo "libraries from $given"
 else
   command -v cmake >/dev/null || fail "no cmake here: pip install cmake, or set FREQOPS_LIBRARIES"
   export TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-$capability}
@@ -132,8 +144,9 @@ run_tests() {
     tee -a "$text" || checked=$?
   # By the mark alone: tests that are slow on a GPU are among them. Plugins that happen to be here
   # are left out.
-  PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 timeout --kill-after=10 "$(left 10)" "$python" -m pytest tests -m "gpu and not large" \
-    -p no:cacheprovider --continue-on-collection-errors -q --durations=5 --junitxml="$output/gpu_test.xml" 2>&1 |
+  PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 timeout --kill-after=10 "$(left 10)" \
+    "$python" -m pytest tests -m "gpu and not large" -p no:cacheprovider \
+    --continue-on-collection-errors -q --durations=5 --junitxml="$output/gpu_test.xml" 2>&1 |
     tee -a "$text" || status=$?
   echo "exercise.py: exit $checked, pytest: exit $status, $SECONDS s" | tee -a "$text"
   echo "written to $text and gpu_test.xml"
@@ -142,13 +155,13 @@ run_tests() {
 
 # --- sanitize -------------------------------------------------------------------------------------
 run_sanitizers() {
-  local table=$output/gpu_sanitize.md tool each status summary cases failed=0 options help
+  local table=$output/gpu_sanitize.md tool log each begin status summary cases failed=0 options help
   command -v compute-sanitizer >/dev/null ||
     fail "no compute-sanitizer here: it comes with the CUDA toolkit"
   {
     echo "# compute-sanitizer over every operator"
     echo
-    echo "Written by \`benchmarks/gpu.sh sanitize\`, which runs \`benchmarks/exercise.py\` under each tool."
+    echo "Written by \`benchmarks/gpu.sh sanitize\`: \`benchmarks/exercise.py\` under each tool."
     echo "A tool that is stopped by its time has seen the cases that are counted."
     echo
     echo '```'
@@ -167,18 +180,21 @@ run_sanitizers() {
   for tool in "${tools[@]}"; do
     # An equal share of what is left; a tool that needs less leaves it to the next. A third of it is
     # for torch to load, which takes long under the tools.
-    each=$(($(left 10) / remaining))
+    each=$(at_least_one $(($(left 10) / remaining)))
+    begin=$(at_least_one $((each * 2 / 3)))
     remaining=$((remaining - 1))
+    log=$output/gpu_$tool.log
     echo "$tool, $each s"
     status=0
     # Without the cache every tensor is an allocation of its own, whose ends are watched.
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout --kill-after=10 "$each" \
       compute-sanitizer --tool "$tool" "${options[@]}" \
-      "$python" benchmarks/exercise.py --device cuda --seconds $((each * 2 / 3)) \
-      >"$output/gpu_$tool.log" 2>&1 || status=$?
-    summary=$(grep -E 'SUMMARY' "$output/gpu_$tool.log" | tail -n 1 | sed 's/^=* *//') || true
-    cases=$(grep -E '^exercise:' "$output/gpu_$tool.log" | tail -n 1 | sed 's/^exercise: //') || true
-    echo "| $tool | $status | ${summary:-none} | ${cases:-stopped before the end} |" | tee -a "$table"
+      "$python" benchmarks/exercise.py --device cuda --seconds "$begin" \
+      >"$log" 2>&1 || status=$?
+    summary=$(grep -E 'SUMMARY' "$log" | tail -n 1 | sed 's/^=* *//') || true
+    cases=$(grep -E '^exercise:' "$log" | tail -n 1 | sed 's/^exercise: //') || true
+    cases=${cases:-stopped before the end}
+    echo "| $tool | $status | ${summary:-none} | $cases |" | tee -a "$table"
     ((status == 0)) || failed=1
   done
   echo "written to $table and gpu_*.log"
@@ -189,6 +205,7 @@ run_sanitizers() {
 run_benchmarks() {
   local options=(-o "$output") status=0 tables
   [[ -n ${FREQOPS_RESUME:-} ]] && options+=(--resume)
+  [[ -n ${FREQOPS_FULL:-} ]] && options+=(--full)
   if [[ -n ${FREQOPS_TABLES:-} ]]; then
     read -ra tables <<<"$FREQOPS_TABLES"
     options+=(--only "${tables[@]}")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.util
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from gpu_setting import Section, Setting
 from measure_cuda import Call, interleaved
 from tables import Row, Table
+
+if TYPE_CHECKING:
+    import bench_models
 
 NETWORKS = Table(
     "Whole networks",
@@ -16,7 +22,8 @@ NETWORKS = Table(
     "searches for its fastest kernels, float32 convolutions are in TF32 as is PyTorch's default. "
     "**alone** begins with normalised coefficients or pixels, **with pictures** with uint8 "
     "pictures on the GPU, which RGB networks normalise in two operations. **of RGB** compares "
-    "with the family's RGB network, both with pictures. Goal: 97 % of alone.",
+    "with the family's RGB network, both with pictures. A gate is decided from the pixels' mean "
+    "block with `fused_gate=True`, from coefficients with False. Goal: 97 % of alone.",
     {
         "network": "{}",
         "variant": "{}",
@@ -33,6 +40,20 @@ NETWORKS = Table(
 BATCH = 64
 
 
+def both_gates(cases: Mapping[str, bench_models.Case]) -> dict[str, bench_models.Case]:
+    """Gated networks with ``fused_gate`` False and True, the others as they are."""
+    result = {}
+    for name, case in cases.items():
+        if getattr(case.network, "gate", None) is None:
+            result[name] = case
+            continue
+        for fused in (False, True):
+            network = copy.deepcopy(case.network)
+            network.fused_gate = fused  # type: ignore[assignment]
+            result[f"{name}, fused_gate={fused}"] = case._replace(network=network)
+    return result
+
+
 def networks(setting: Setting) -> Section:
     if importlib.util.find_spec("torchvision") is None:
         return Section(NETWORKS, {"all": lambda: [_absent("torchvision is not installed")]})
@@ -40,7 +61,7 @@ def networks(setting: Setting) -> Section:
 
     def rows(family: str, variant: str) -> list[Row]:
         device = setting.device.type
-        cases = bench_models.FAMILIES[family]()
+        cases = both_gates(bench_models.FAMILIES[family]())
         if setting.tiny:
             cases = {
                 name: bench_models.Case(case.network, case.side // 14)

@@ -262,7 +262,7 @@ def compiled(setting: Setting) -> Section:
             }
         ]
 
-    batches = (64, 256, 8) if setting.full else (64,)
+    batches = (64, 256, 8) if setting.full else (64, 256)
     cases: dict[str, Callable[[], list[Row]]] = {
         f"{batch} pictures, {count} channels, {name}": functools.partial(rows, batch, count, name)
         for batch in batches

@@ -49,7 +49,7 @@ class Setting:
         seconds: for the rounds of a case.
         least: rounds in any case.
         backend: of torch.compile.
-        full: compiled rivals at every batch.
+        full: compiled rivals at 8 pictures too.
     """
 
     device: torch.device

@@ -123,14 +123,17 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _captured(work: Callable[[], object], pool: tuple[int, int]) -> torch.cuda.CUDAGraph:
+def _captured(
+    work: Callable[[], object], pool: tuple[int, int]
+) -> tuple[torch.cuda.CUDAGraph, object]:
+    """A graph that ran once, and its results: while they are held, no other of the pool gets their
+    memory."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, pool=pool):
         results = work()  # held until the end, so that none takes the place of another
-    del results
     graph.replay()
     torch.cuda.synchronize()
-    return graph
+    return graph, results
 
 
 def _prepared(call: Call, count: int, device: torch.device, pool: tuple[int, int] | None) -> _Run:
@@ -153,7 +156,7 @@ def _prepared(call: Call, count: int, device: torch.device, pool: tuple[int, int
             in_turn()
     torch.cuda.synchronize(device)
     try:
-        graph = _captured(all_inputs, pool)
+        graph, _ = _captured(all_inputs, pool)
     except RuntimeError as error:
         torch.cuda.synchronize(device)
         return _Run(in_turn, count, f"{EVENTS}: {str(error).splitlines()[0][:80]}")
@@ -235,7 +238,8 @@ class Latency(NamedTuple):
     """Seconds of one call; None where there is no GPU, and so no graph.
 
     Args:
-        replay: a graph of one call, replays queued behind each other, on rotating inputs.
+        replay: a graph of one call, replays queued behind each other, on rotating inputs and
+            results.
         replay_and_wait: a replay and the wait for it, by the clock.
         call: without a graph, what the caller spends until the call returns.
         call_and_wait: and until the GPU is done.
@@ -292,7 +296,9 @@ def latency(call: Call, count: int, device: torch.device, rounds: int = 200) -> 
         return Latency(None, None, eager_alone, eager_and_wait)
 
     pool = torch.cuda.graph_pool_handle()
-    graphs = [_captured(lambda i=i: call(i), pool) for i in range(count)]
+    # Results are held, so that each graph writes memory of its own, as calls in a program do.
+    held = [_captured(lambda i=i: call(i), pool) for i in range(count)]
+    graphs = [graph for graph, _ in held]
 
     def replayed_and_waited() -> None:
         graphs[next_input()].replay()

@@ -11,14 +11,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.JpegImagePlugin import get_sampling
 from torch import Tensor
 
 from freqops import ChannelSelection, ChannelStatistics, reference
 
 pytest.importorskip("torchvision")
 pytest.importorskip("skimage")
+Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+
+from PIL.JpegImagePlugin import get_sampling  # noqa: E402
 
 BENCHMARKS = str(Path(__file__).parents[1] / "benchmarks")
 sys.path.append(BENCHMARKS)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 import freqops
 from freqops import _extras, cli
 from freqops.cli import main
+
+Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
 
 def test_version(capsys):

@@ -7,13 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from freqops import demo, plots, poster, reference, rivals
 from freqops.channels import ZIGZAG, ChannelSelection
 from freqops.cli import main
 from freqops.demo import Facts, Photograph, Score, measure, psnr, table
 from freqops.rivals import Timing, enlarged, folded_convolution, small_size
+
+Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
 COUNTS = (6, 24, 64, 192)
 

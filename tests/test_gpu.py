@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from support import cuda_graph_of, generator, pictures
+from support import FLOATING, cuda_graph_of, generator, pictures, statistics
 from torch import Tensor
 
 from freqops import block_dct, block_idct, gumbel_gate, reference
@@ -57,6 +57,16 @@ def test_gradients_repeat_bit_for_bit(chroma: str) -> None:
 def test_pictures_come_back() -> None:
     images = pictures((2, 3, 250, 333)).cuda()
     assert torch.equal(block_idct(block_dct(images), size=(250, 333)), images)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, *FLOATING], ids=str)
+@pytest.mark.parametrize("size", [(128, 256), (112, 232), (121, 248), (8, 8), (125, 250)])
+def test_a_cropped_inverse_is_part_of_the_whole(size: tuple[int, int], dtype: torch.dtype) -> None:
+    """Blocks and pixels beyond the size are neither written nor in the way of others."""
+    coefficients = 20 * torch.randn(4, 192, 16, 32, generator=generator()).cuda()
+    whole = block_idct(coefficients, dtype=dtype)
+    got = block_idct(coefficients, size=size, dtype=dtype)
+    assert torch.equal(got, whole[..., : size[0], : size[1]])
 
 
 def gate_arguments(device: str = "cuda") -> tuple[Tensor, Tensor, Tensor]:
@@ -144,6 +154,21 @@ def operators(device: str = "cuda") -> dict[str, tuple[list[Tensor], Step]]:
     def gate_gradient(x: Tensor, grad: Tensor, logits: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
         return namespace.gumbel_gate_backward(grad, None, x, logits, noise, tau, True, True)
 
+    # Rows of 16 bytes and whole blocks of all channels: wide loads and stores, and a tile above the
+    # 48 KB of shared memory that a kernel has without asking.
+    every = tuple(range(192))
+    means, stds = (t.to(device) for t in statistics(192))
+    rows = pictures((4, 3, 128, 256)).to(device)
+    rows_last = rows.contiguous(memory_format=torch.channels_last)
+    blocks = torch.randn(4, 192, 16, 32, generator=generator()).to(device)
+
+    def whole(images: Tensor, last: bool = False) -> tuple[Tensor]:
+        kind = ("4:4:4", "none", "float32", last, False)
+        return (namespace.block_dct(images, every, means, stds, *kind),)
+
+    def whole_inverse(coefficients: Tensor, h: int, w: int, dtype: str) -> tuple[Tensor]:
+        return (namespace.block_idct(coefficients, every, means, stds, h, w, dtype, False),)
+
     last = x.contiguous(memory_format=torch.channels_last)
     found: dict[str, tuple[list[Tensor], Step]] = {
         "block_dct": ([pixels], transform),
@@ -160,6 +185,18 @@ def operators(device: str = "cuda") -> dict[str, tuple[list[Tensor], Step]]:
             [pixels / 255],
             lambda x: (namespace.block_idct_backward(x, SOME, std, "float32"),),
         ),
+        "block_dct of wide rows": ([rows], whole),
+        "block_dct of wide rows to channels_last": ([rows], lambda x: whole(x, last=True)),
+        "block_dct of wide channels_last": ([rows_last], whole),
+        "block_dct of wide channels_last to it": ([rows_last], lambda x: whole(x, last=True)),
+        "block_dct_backward to wide rows": (
+            [blocks],
+            lambda x: (namespace.block_dct_backward(x, every, stds, "4:4:4", 128, 256, "float32"),),
+        ),
+        "block_idct to wide rows": ([blocks], lambda x: whole_inverse(x, 128, 256, "float32")),
+        "block_idct to wide bytes": ([blocks], lambda x: whole_inverse(x, 128, 256, "uint8")),
+        "block_idct cropped by blocks": ([blocks], lambda x: whole_inverse(x, 112, 232, "float32")),
+        "block_idct cropped to bytes": ([blocks], lambda x: whole_inverse(x, 121, 248, "uint8")),
         "gumbel_gate": ([x, logits, noise, tau], gated),
         "gumbel_gate channels_last": ([last, logits, noise, tau], gated),
         "gumbel_gate_backward": ([x, x.flip(0), logits, noise], gate_gradient),

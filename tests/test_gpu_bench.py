@@ -1,21 +1,21 @@
-"""The code that measures on a GPU, run on the CPU on tiny pictures; and gpu.sh without a GPU."""
+"""The code that measures on a GPU, and its tables, run on the CPU on tiny pictures."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from support import EMULATED
+from torch import Tensor, nn
 
 import freqops
 
@@ -23,21 +23,19 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS = str(ROOT / "benchmarks")
 sys.path.append(BENCHMARKS)
 
-import exercise  # noqa: E402
 import gpu  # noqa: E402
 import gpu_gate  # noqa: E402
 import gpu_goals  # noqa: E402
 import gpu_rivals  # noqa: E402
 import gpu_setting  # noqa: E402
 import measure_cuda  # noqa: E402
-from gpu_block_dct import FORWARD, LATENCY  # noqa: E402
+from gpu_block_dct import BACKWARD, FORWARD, LATENCY  # noqa: E402
 from gpu_gate import GATE  # noqa: E402
 from gpu_networks import NETWORKS  # noqa: E402
 from gpu_setting import Section, Setting  # noqa: E402
 from tables import Cell, Row, Table  # noqa: E402
 
 CPU = torch.device("cpu")
-SCRIPT = ROOT / "benchmarks" / "gpu.sh"
 
 
 def tiny() -> Setting:
@@ -71,7 +69,7 @@ class SlowCopy(measure_cuda.Copy):
         super().__init__(CPU, 2000)
         self.clock = clock
 
-    def __call__(self, index: int) -> torch.Tensor:
+    def __call__(self, index: int) -> Tensor:
         self.clock.now += 1
         return super().__call__(index)
 
@@ -215,12 +213,21 @@ def test_latency_of_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure_cuda.time, "perf_counter", clock)
     pools = fake_cuda(monkeypatch, clock)
 
-    def call(index: int) -> None:
+    written: list[weakref.ref[Tensor]] = []
+    held: list[int] = []
+
+    def call(index: int) -> Tensor:
+        held.append(sum(result() is not None for result in written))
         clock.now += 1e-6
+        result = torch.empty(1)
+        written.append(weakref.ref(result))
+        return result
 
     took = measure_cuda.latency(call, 5, torch.device("cuda"), rounds=20)
     assert tuple(took) == pytest.approx((1e-6,) * 4)
     assert len(pools) == 5, "a graph for each input"
+    assert held[-5:] == [0, 1, 2, 3, 4], "no graph writes where another does"
+    assert set(held[:-5]) == {0}
 
 
 # --- Tables --------------------------------------------------------------------------------------
@@ -241,7 +248,7 @@ SELECTED = {
         "64 x 450, 24 channels",
     ],
     "crossover": ["8 channels", "80 channels"],
-    "compiled": ["64 pictures, 24 channels, product", "64 pictures, 64 channels, einsum"],
+    "compiled": ["64 pictures, 24 channels, product", "256 pictures, 64 channels, einsum"],
 }
 
 
@@ -275,6 +282,9 @@ def moved(title: str, row: Row) -> float | None:
         opened = int(str(row["open"]).split()[0]) / channels if row["layout"] == "contiguous" else 1
         passes = {"forward": 1 + opened, "backward": 3, "both": 4 + opened}[str(row["step"])]
         return passes * n * channels * side * side * (2 if row["type"] == "float16" else 4)
+    if title == "Gated transform":
+        n, height, width = (int(part) for part in re.findall(r"\d+", str(row["pictures"])))
+        return 2 * 3 * n * height * width + 4 * n * (height // 8) * (width // 8) * 192
     if title not in ("Forward", "Crossover", "Backward and inverse"):
         return None
     n, height, width = (int(part) for part in re.findall(r"\d+", str(row["pictures"])))
@@ -299,7 +309,7 @@ def test_tables(name: str, tmp_path: Path) -> None:
     assert len(rows) >= len(SELECTED[name])
     for row in rows:
         assert list(row) == list(section.table.columns)
-        for column in ("ms", "its ms", "alone, images/s", "call us"):
+        for column in ("ms", "its ms", "by steps ms", "call us"):
             assert row.get(column, 1) is None or row.get(column, 1) > 0
         if isinstance(row.get("error"), float):
             assert row["error"] < allowed(row), row
@@ -309,6 +319,19 @@ def test_tables(name: str, tmp_path: Path) -> None:
     text = (tmp_path / "gpu.md").read_text()
     assert f"## {title}" in text and gpu.TINY in text
     assert torch.__version__ in text and freqops.__version__ in text
+
+
+def gated_network() -> nn.Module:
+    """Scores of 5 classes from 8 gated channels, with the gate."""
+    from freqops.models import FrequencyNetwork
+    from freqops.models._recipe import Recipe
+
+    selection, statistics = freqops.ChannelSelection(range(8)), freqops.ChannelStatistics
+    found = statistics.photographs()
+    transform = freqops.nn.FrequencyTransform(selection, found)
+    layers = nn.Sequential(nn.Conv2d(8, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    recipe = Recipe("stand-in", selection, found, gate="bernoulli")
+    return FrequencyNetwork(transform, layers, recipe, freqops.nn.ChannelGate(8))
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -323,18 +346,28 @@ def test_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "24 channels": bench_models.Case(freqops.models.mobilenet_v2(24), 14 * 64),
         }
 
+    def gated() -> dict[str, bench_models.Case]:
+        return {
+            "RGB": bench_models.Case(nn.Sequential(nn.Conv2d(3, 5, 8, 8), nn.Flatten()), 14 * 32),
+            "8 channels, gate": bench_models.Case(gated_network(), 14 * 64),
+        }
+
     monkeypatch.setitem(bench_models.FAMILIES, "MobileNetV2", small)
+    monkeypatch.setitem(bench_models.FAMILIES, "ResNet-50", gated)
     run = gpu.Run(tmp_path, tiny())
     section = gpu.SECTIONS["networks"](run.setting)
     assert len(section.cases) == 8
     cases = [f"MobileNetV2, {v}" for v in ("float16, channels_last", "float32")]
+    cases += ["ResNet-50, float32"]
     section = section._replace(cases={case: section.cases[case] for case in cases})
     run.plan(section)
     run.measure(section, time.monotonic() + 60)
     assert run.problems == {}
     rows = run.results.tables[section.table]
-    assert [row["network"] for row in rows] == [
-        "MobileNetV2, RGB", "MobileNetV2, 24 channels"] * 2  # fmt: skip
+    names = [f"MobileNetV2, {name}" for name in ("RGB", "24 channels")] * 2
+    names += ["ResNet-50, RGB"]
+    names += [f"ResNet-50, 8 channels, gate, fused_gate={fused}" for fused in (False, True)]
+    assert [row["network"] for row in rows] == names
     for row in rows:
         share = row["with pictures, images/s"] / row["alone, images/s"]
         assert row["of alone"] == pytest.approx(share)
@@ -350,9 +383,9 @@ def test_every_table_has_its_own_title() -> None:
 # --- Rivals --------------------------------------------------------------------------------------
 
 
-def tensors(of: object) -> Iterator[torch.Tensor]:
+def tensors(of: object) -> Iterator[Tensor]:
     """All that a function holds."""
-    if isinstance(of, torch.Tensor):
+    if isinstance(of, Tensor):
         yield of
     elif isinstance(of, (list, tuple)):
         for each in of:
@@ -455,15 +488,28 @@ def test_goals() -> None:
         "reached": "yes",
         "worst row": "256 x 448x448, 64",
     }
-    latency = [row_of(LATENCY, what="block_dct", channels=24, **{"replay us": us}) for us in (9, 7)]
-    latency += [row_of(LATENCY, what="one number", **{"replay us": 20})]
-    latency += [row_of(LATENCY, what="block_dct", channels=192, **{"replay us": 8.0})]
+    queued, waited = "replay us", "replay and wait us"
+    latency = [
+        row_of(LATENCY, what="block_dct", channels=channels, **{queued: 3 + us / 10, waited: us})
+        for channels, us in ((24, 9), (24, 7), (192, 8.0))
+    ]
+    latency += [row_of(LATENCY, what="one number", **{queued: 20, waited: 20})]
     (found,) = gpu_goals.rows({LATENCY: latency})
     assert (found["wanted"], found["measured"], found["reached"]) == (
         "below 8.00 us",
-        "8.00 us",
+        "8.00 us (replay us: 3.80)",
         "no",
     )
+    backward = [
+        row_of(BACKWARD, operator=f"block_dct_backward{chroma}", **{"of copy": share})
+        for chroma, share in (("", 0.85), (", 4:2:0", 0.82), (", dctnet", 0.3))
+    ]
+    found, apart = gpu_goals.rows({BACKWARD: backward})
+    assert (found["measured"], found["reached"]) == ("82.0%", "yes")
+    assert (apart["wanted"], apart["measured"], apart["reached"]) == (None, "30.0%", None)
+    assert "dctnet" in str(apart["goal"])
+    written = gpu_goals.GOALS.markdown([found, apart])
+    assert "| - | 30.0% | - |" in written and "36 % of its one-pass roof" in written
     networks = [
         row_of(NETWORKS, network=f"ResNet-50, {name}", variant="float16", **{"of alone": share})
         for name, share in (("24 channels", 0.98), ("192 channels", 0.5), ("RGB", 0.6))
@@ -547,6 +593,41 @@ def test_another_machines_results_are_not_continued(
     assert "is not continued, its torch differ" in capsys.readouterr().out
 
 
+def test_results_of_the_run_leave_the_commit_as_it_is(tmp_path: Path) -> None:
+    """A run overwrites gpu.md, which is in the commit, and is to go on all the same."""
+    if shutil.which("git") is None:
+        pytest.skip("no git here")
+
+    def git(*arguments: str) -> None:
+        user = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+        subprocess.run(["git", "-C", str(tmp_path), *user, *arguments], check=True)
+
+    assert gpu.commit(tmp_path) == ""
+    results, code = tmp_path / "benchmarks" / "results" / "gpu.md", tmp_path / "code.cu"
+    results.parent.mkdir(parents=True)
+    for path in (results, code):
+        path.write_text("before\n")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "one")
+    clean = gpu.commit(tmp_path)
+    assert re.fullmatch(r" \([0-9a-f]{7,}\)", clean)
+    results.write_text("after\n")
+    assert gpu.commit(tmp_path) == clean
+    code.write_text("after\n")
+    assert gpu.commit(tmp_path) == clean.replace(")", "-dirty)")
+    git("add", ".")
+    assert gpu.commit(tmp_path) == clean.replace(")", "-dirty)")
+
+
+def test_compiled_rivals_at_64_pictures_come_first() -> None:
+    for full, batches in ((False, ["64", "256"]), (True, ["64", "256", "8"])):
+        setting = Setting(CPU, tiny=True, full=full)
+        sizes = [name.split()[0] for name in gpu.SECTIONS["compiled"](setting).cases]
+        assert list(dict.fromkeys(sizes)) == batches
+        assert sizes == sorted(sizes, key=batches.index)
+
+
 def test_main(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--device", "cpu", "--tiny", "--only", "gated", "-o", str(tmp_path / "new")]
     assert gpu.main(given) == 0
@@ -570,228 +651,3 @@ def test_what_is_committed_was_measured_or_says_that_it_was_not() -> None:
     else:
         assert "Not measured yet" in text
         assert "TB/s" not in text and "GB/s" not in text and " ms" not in text
-
-
-# --- exercise.py ---------------------------------------------------------------------------------
-
-
-def operators_of(device: str) -> object:
-    if device == "cpu":
-        return torch.ops.freqops
-    if not EMULATED.exists():
-        pytest.fail(f"{EMULATED} is missing: cmake --build build/cmake --target freqops_emulated")
-    torch.ops.load_library(str(EMULATED))
-    return torch.ops.freqops_emulated
-
-
-@pytest.mark.parametrize("device", ["cpu", "emulated"])
-def test_exercise(device: str, capsys: pytest.CaptureFixture[str]) -> None:
-    operators = operators_of(device)
-    every, left = exercise.cases(operators)
-    failed = exercise.exercise(operators, "cpu", device, checks=True, seconds=600)
-    out = capsys.readouterr().out
-    assert failed == 0, out
-    assert f"exercise: {len(every)} of {len(every)} cases on {device}, 0 failed" in out
-    assert not [reason for reason in left if "others" in reason], left
-
-
-def test_exercise_reaches_every_kind() -> None:
-    every, _ = exercise.cases(torch.ops.freqops)
-    kinds = {
-        (case.operator, *(a for a in case.arguments if isinstance(a, (torch.dtype, str))))
-        for case in every
-    }
-    for result in exercise.FLOATS:
-        for chroma in exercise.CHROMA:
-            for rounding in ("none", "jpeg"):
-                assert ("block_dct", chroma, rounding, result) in kinds
-            assert ("block_dct_backward", chroma, result) in kinds
-        assert ("block_idct", result) in kinds and ("block_idct_backward", result) in kinds
-    pictures = [c.arguments[0] for c in every if c.operator == "block_dct"]
-    strides = {(p.base.dtype, p.on("cpu").stride(3)) for p in pictures if p.base.shape[-1] > 1}
-    for dtype in (torch.uint8, *exercise.FLOATS):
-        assert {stride for d, stride in strides if d == dtype} >= {1, 3}
-    first = exercise.cases(torch.ops.freqops)[0]
-    assert [str(a) for a in first[:20]] == [str(b) for b in every[:20]], "always in one order"
-
-
-def test_exercise_sees_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    class Wrong:
-        """The last number is none."""
-
-        def block_dct_backward(self, *arguments: object) -> torch.Tensor:
-            out = torch.ops.freqops.block_dct_backward(*arguments)
-            out.view(-1)[-1] = torch.nan
-            return out
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(torch.ops.freqops, name)
-
-    failed = exercise.exercise(Wrong(), "cpu", "cpu", checks=True, seconds=600)
-    assert failed == sum(c.operator == "block_dct_backward" for c in exercise.cases(Wrong())[0])
-    assert "FAILED block_dct_backward(" in capsys.readouterr().out
-
-
-def test_exercise_stops_in_time(capsys: pytest.CaptureFixture[str]) -> None:
-    assert exercise.exercise(torch.ops.freqops, "cpu", "cpu", checks=False, seconds=-1) == 0
-    assert "exercise: 0 of" in capsys.readouterr().out
-
-
-# --- gpu.sh --------------------------------------------------------------------------------------
-
-
-def script(
-    *arguments: str, path: Path = SCRIPT, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """gpu.sh on a machine that shows no GPU."""
-    hidden = {"CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable}
-    return subprocess.run(
-        ["bash", str(path), *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | hidden | environment,
-    )
-
-
-@pytest.mark.parametrize("arguments", [(), ("benchmark",), ("test", "folder", "more")])
-def test_a_wrong_argument_prints_the_usage(arguments: tuple[str, ...]) -> None:
-    done = script(*arguments)
-    assert done.returncode == 2
-    assert done.stderr.startswith("usage: benchmarks/gpu.sh test | sanitize | bench")
-
-
-def test_help() -> None:
-    done = script("--help")
-    assert done.returncode == 0 and "FREQOPS_LIBRARIES=DIR" in done.stdout
-
-
-def test_without_a_gpu(tmp_path: Path) -> None:
-    done = script("bench", str(tmp_path / "results"))
-    assert done.returncode == 1
-    assert f"gpu.sh: torch {torch.__version__} (built with" in done.stderr
-    assert "sees no GPU here: nothing was run" in done.stderr
-    assert not (tmp_path / "results").exists()
-
-
-def test_without_torch(tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
-    python.chmod(0o755)
-    done = script("bench", PYTHON=str(python))
-    assert done.returncode == 1 and "needs torch, numpy and pytest: No module" in done.stderr
-    done = script("bench", PYTHON="no-such-python")
-    assert done.returncode == 1 and "no no-such-python here: set PYTHON" in done.stderr
-
-
-STAND_IN = """\
-import types, torch
-torch.cuda.is_available = lambda: True
-torch.backends.cudnn.version = lambda: 9
-torch.cuda.get_device_properties = lambda *d: types.SimpleNamespace(
-    name="Abacus", major=9, minor=0, multi_processor_count=7, total_memory=2**33, L2_cache_size=5e7)
-"""
-PYTHON = """\
-#!/bin/bash
-case "$*" in
-  *exercise.py* | *gpu.py* | "-m pytest "*)
-    echo "$@" >>given
-    echo "exercise: 3 of 4 cases on abacus"
-    exit ${{EXIT:-0}} ;;
-  *) PYTHONPATH={folder}:$PYTHONPATH exec {python} "$@" ;;
-esac
-"""
-SANITIZER = """\
-#!/bin/bash
-[[ $1 == --help ]] && {{ echo "--report-api-errors arg"; exit 0; }}
-[[ $1 == --version ]] && {{ echo "Version 9"; exit 0; }}
-echo "$PYTORCH_NO_CUDA_MEMORY_CACHING $@" >>given-to-it
-tool=$2
-while [[ $1 != *python ]]; do shift; done
-"$@"
-echo "========= ERROR SUMMARY: 0 errors"
-[[ $tool == racecheck ]] && exit 99
-exit 0
-"""
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of the package and its benchmarks, and stand-ins for a GPU and its tools."""
-    for name in ("freqops", "benchmarks"):
-        ignored = shutil.ignore_patterns("__pycache__", "*.so")
-        shutil.copytree(ROOT / name, tmp_path / "tree" / name, ignore=ignored)
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "sitecustomize.py").write_text(STAND_IN)
-    for name, text in (("python", PYTHON), ("compute-sanitizer", SANITIZER)):
-        path = tools / name
-        path.write_text(text.format(python=sys.executable, folder=tools))
-        path.chmod(0o755)
-    (tmp_path / "built").mkdir()
-    for library in (ROOT / "freqops").glob("_c*.so"):
-        (tmp_path / "built" / library.name).symlink_to(library)
-    return tmp_path
-
-
-def stood_in(checkout: Path, mode: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    tools = {"PYTHON": str(checkout / "tools" / "python"), "OMP_NUM_THREADS": "1"}
-    libraries = {"FREQOPS_LIBRARIES": str(checkout / "built"), "PYTHONPATH": ""}
-    path = checkout / "tree" / "benchmarks" / "gpu.sh"
-    return script(mode, str(checkout / "out"), path=path, **tools | libraries | environment)
-
-
-needs_cuda_library = pytest.mark.skipif(
-    not (ROOT / "freqops" / "_cuda.so").exists() or "_cuda" in freqops._library.MISSING,
-    reason="the CUDA library is not built",
-)
-
-
-def test_libraries_that_are_missing(checkout: Path) -> None:
-    done = stood_in(checkout, "test", FREQOPS_LIBRARIES=str(checkout / "nowhere"))
-    assert done.returncode == 1
-    assert f"FREQOPS_LIBRARIES: {checkout}/nowhere has no _cpu.so" in done.stderr
-
-
-@needs_cuda_library
-def test_the_scripts_tests(checkout: Path) -> None:
-    done = stood_in(checkout, "test", EXIT="3")
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "Abacus, sm_90, 7 multiprocessors, 8 GiB, 50 MB of L2" in done.stdout
-    checked, tested = (checkout / "tree" / "given").read_text().splitlines()
-    assert checked == "benchmarks/exercise.py --device cuda --check --seconds 90"
-    assert tested.startswith("-m pytest tests -m gpu and not large ")
-    assert f"--junitxml={checkout}/out/gpu_test.xml" in tested
-    text = (checkout / "out" / "gpu_test.txt").read_text()
-    assert "Abacus" in text and "cases on abacus" in text
-    assert "exercise.py: exit 3, pytest: exit 3" in text
-
-
-@needs_cuda_library
-def test_the_scripts_sanitizers(checkout: Path) -> None:
-    done = stood_in(checkout, "sanitize")
-    assert done.returncode == 1, "one of the tools reported an error"
-    lines = (checkout / "out" / "gpu_sanitize.md").read_text().splitlines()
-    found = [line for line in lines if "check |" in line]
-    exits = {"memcheck": 0, "racecheck": 99, "initcheck": 0, "synccheck": 0}
-    assert found == [
-        f"| {tool} | {code} | ERROR SUMMARY: 0 errors | 3 of 4 cases on abacus |"
-        for tool, code in exits.items()
-    ]
-    given = (checkout / "tree" / "given-to-it").read_text().splitlines()
-    assert len(given) == 4
-    for line in given:
-        assert line.startswith("1 --tool ") and "--error-exitcode 99 --report-api-errors no" in line
-        assert "benchmarks/exercise.py --device cuda --seconds " in line
-    assert len(list((checkout / "out").iterdir())) == 5
-
-
-@needs_cuda_library
-def test_the_scripts_benchmarks(checkout: Path) -> None:
-    chosen = {"FREQOPS_RESUME": "1", "FREQOPS_TABLES": "forward gate"}
-    done = stood_in(checkout, "bench", EXIT="124", **chosen)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "stopped by the time" in done.stdout
-    given = (checkout / "tree" / "given").read_text()
-    assert given.startswith(
-        f"benchmarks/gpu.py -o {checkout}/out --resume --only forward gate --budget 4"
-    )

@@ -10,7 +10,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import freqops.files
 from freqops import reference
@@ -19,6 +18,8 @@ from freqops.cli import main
 from freqops.files import Coefficients, Settings, read, write
 from freqops.statistics import ChannelStatistics
 from freqops.transform import find_pictures, plan, resize_and_crop
+
+Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
 
 def pixels(height=40, width=56, seed=0):
