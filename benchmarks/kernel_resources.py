@@ -157,7 +157,9 @@ def markdown(found: list[Kernel]) -> str:
     for kernel in found:
         by_name.setdefault(kernel.name, {})[kernel.architecture] = kernel
     lines = [
-        "| kernel | shared KB | " + " | ".join(f"sm_{sm}" for sm in architectures) + " |",
+        "| kernel | shared KB | "
+        + " | ".join(f"sm_{sm}: registers, resident" for sm in architectures)
+        + " |",
         "|---|---|" + "---|" * len(architectures),
     ]
     for name, kernels_of in by_name.items():
@@ -180,9 +182,10 @@ HEAD = """\
 Written by `python benchmarks/kernel_resources.py --markdown benchmarks/results/kernels.md` from
 the machine code in the library; no GPU takes part. For each architecture: registers of a thread,
 and the share of a multiprocessor's threads that can be resident. Template arguments are the type of
-what is read, that of the result, that of sums, and switches; `AnyType` kernels serve float64, and
-they alone may use local memory. Shared memory is that of a thread block; product_kernel asks for
-4.7 KB more for every 8 channels when it is launched, which leaves its occupancy as it is.
+what is read, that of the result, that of sums, and switches (analysis: chroma "dctnet", a gate;
+mean: "dctnet"); `AnyType` kernels serve float64, and they alone may use local memory. Shared memory
+is that of a thread block; product_kernel asks for 4.7 KB more for every 8 channels when it is
+launched, which leaves its occupancy as it is.
 
 """
 

@@ -62,11 +62,12 @@ def block_dct(
             pictures, else the autocast type under autocast, else float32. The computation is in
             float64 where pictures or result are, else in float32.
         memory_format: of the result: torch.contiguous_format (None) or torch.channels_last.
-        gate: (N, C), or (C,) for one picture, floating point: channel i of picture n is multiplied
-            by gate[n, i] before it is rounded. Where a gate is 0 in the type of the computation,
-            the result is exactly 0, whatever the pixels hold; where it is NaN, so is the result. On
-            the CPU channels that are 0 are not computed, unless a derivative may be wanted; on CUDA
-            they are computed and written as zeros. With rounding="none" alone. None means 1.
+        gate: (N, C), or (C,) for one picture, floating point, finite or NaN: channel i of picture n
+            is multiplied by gate[n, i] before it is rounded. Where a gate is 0 in the type of the
+            computation, the result is exactly 0, whatever the pixels hold; where it is NaN, so is
+            the result. On the CPU channels that are 0 are not computed, unless a derivative may be
+            wanted; on CUDA they are computed and written as zeros. With rounding="none" alone. None
+            means 1.
 
     Returns:
         (N, C, ceil(H/8), ceil(W/8)), or (C, ceil(H/8), ceil(W/8)) for one picture. Differentiable
@@ -119,8 +120,9 @@ def _check_gate(gate: Tensor, images: Tensor, count: int, rounding: str) -> None
     _arguments.check_tensor("block_dct", "gate", gate, _arguments.FLOATS, "floating point")
     shape = (images.shape[0], count) if images.dim() == 4 else (count,)
     if gate.shape != shape:
+        entries = "picture and channel" if images.dim() == 4 else "channel"
         raise ValueError(
-            f"block_dct: gate must be {list(shape)}, one entry per picture and channel, "
+            f"block_dct: gate must be {list(shape)}, one entry per {entries}, "
             f"got {list(gate.shape)}"
         )
     if gate.device != images.device:
