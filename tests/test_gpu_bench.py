@@ -26,6 +26,7 @@ sys.path.append(BENCHMARKS)
 import gpu  # noqa: E402
 import gpu_gate  # noqa: E402
 import gpu_goals  # noqa: E402
+import gpu_networks  # noqa: E402
 import gpu_rivals  # noqa: E402
 import gpu_setting  # noqa: E402
 import measure_cuda  # noqa: E402
@@ -321,7 +322,11 @@ def test_tables(name: str, tmp_path: Path) -> None:
     assert torch.__version__ in text and freqops.__version__ in text
 
 
-def gated_network() -> nn.Module:
+class OtherGate(freqops.nn.ChannelGate):
+    """Decided from coefficients in any case, because it is of another class."""
+
+
+def gated_network(gate: freqops.nn.ChannelGate) -> nn.Module:
     """Scores of 5 classes from 8 gated channels, with the gate."""
     from freqops.models import FrequencyNetwork
     from freqops.models._recipe import Recipe
@@ -331,7 +336,7 @@ def gated_network() -> nn.Module:
     transform = freqops.nn.FrequencyTransform(selection, found)
     layers = nn.Sequential(nn.Conv2d(8, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     recipe = Recipe("stand-in", selection, found, gate="bernoulli")
-    return FrequencyNetwork(transform, layers, recipe, freqops.nn.ChannelGate(8))
+    return FrequencyNetwork(transform, layers, recipe, gate)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -344,12 +349,15 @@ def test_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return {
             "RGB": rgb,
             "24 channels": bench_models.Case(freqops.models.mobilenet_v2(24), 14 * 64),
+            "gate": bench_models.Case(gated_network(OtherGate(8)), 14 * 64),
         }
 
     def gated() -> dict[str, bench_models.Case]:
         return {
             "RGB": bench_models.Case(nn.Sequential(nn.Conv2d(3, 5, 8, 8), nn.Flatten()), 14 * 32),
-            "8 channels, gate": bench_models.Case(gated_network(), 14 * 64),
+            "8 channels, gate": bench_models.Case(
+                gated_network(freqops.nn.ChannelGate(8)), 14 * 64
+            ),
         }
 
     monkeypatch.setitem(bench_models.FAMILIES, "MobileNetV2", small)
@@ -364,14 +372,31 @@ def test_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run.measure(section, time.monotonic() + 60)
     assert run.problems == {}
     rows = run.results.tables[section.table]
-    names = [f"MobileNetV2, {name}" for name in ("RGB", "24 channels")] * 2
-    names += ["ResNet-50, RGB"]
-    names += [f"ResNet-50, 8 channels, gate, fused_gate={fused}" for fused in (False, True)]
+    both = [f"gate, fused_gate={fused}" for fused in (False, True)]
+    names = [f"MobileNetV2, {name}" for name in ("RGB", "24 channels", *both)] * 2
+    names += ["ResNet-50, RGB", *(f"ResNet-50, 8 channels, {gate}" for gate in both)]
     assert [row["network"] for row in rows] == names
     for row in rows:
+        assert row["timed by"] == measure_cuda.CLOCK
         share = row["with pictures, images/s"] / row["alone, images/s"]
         assert row["of alone"] == pytest.approx(share)
     assert rows[0]["of RGB"] == 1
+
+
+def test_a_gated_network_is_timed_both_ways() -> None:
+    pytest.importorskip("torchvision")
+    import bench_models
+
+    gated = gated_network(freqops.nn.ChannelGate(8))
+    cases = gpu_networks.both_gates(
+        {"a": bench_models.Case(nn.Flatten(), 8), "b": bench_models.Case(gated, 16)}
+    )
+    assert {name: getattr(case.network, "fused_gate", 0) for name, case in cases.items()} == {
+        "a": 0,
+        "b, fused_gate=False": False,
+        "b, fused_gate=True": True,
+    }
+    assert len({id(case.network) for case in cases.values()}) == 3 and gated.fused_gate is None
 
 
 def test_every_table_has_its_own_title() -> None:
