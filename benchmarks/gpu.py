@@ -170,7 +170,11 @@ class Run:
         title = section.table.title
         self.planned[title] = list(section.cases)
         self.done.setdefault(title, [])
-        for row in self._earlier.pop(title, []):
+        self.keep(section)
+
+    def keep(self, section: Section) -> None:
+        """Takes over what is done of a table of which nothing more is measured."""
+        for row in self._earlier.pop(section.table.title, []):
             self.results.add(section.table, row)
 
     @property
@@ -268,8 +272,9 @@ def _replace(path: Path, text: str) -> None:
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    results = Path(__file__).parent / "results"
-    parser.add_argument("-o", "--output", type=Path, default=results, help="folder of the results")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="folder of the results (on a GPU benchmarks/results)"
+    )
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--tiny", action="store_true", help="small pictures, to try the code")
     parser.add_argument("--full", action="store_true", help="compile rivals at 8 pictures too")
@@ -279,7 +284,12 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         "--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), metavar="TABLE",
         help=f"of {', '.join(SECTIONS)}",
     )  # fmt: skip
-    return parser.parse_args(given)
+    options = parser.parse_args(given)
+    if options.output is None:
+        if options.tiny or options.device == "cpu":
+            parser.error("--tiny and --device cpu need -o FOLDER: their figures mean nothing")
+        options.output = Path(__file__).parent / "results"
+    return options
 
 
 def main(given: list[str] | None = None) -> int:
@@ -301,9 +311,14 @@ def main(given: list[str] | None = None) -> int:
     )
     run = Run(options.output, setting, resume=options.resume)
     print(", ".join(run.facts.values()), flush=True)
-    sections = [SECTIONS[name](setting) for name in options.only]
-    for section in sections:
-        run.plan(section)
+    sections = []
+    for name, make in SECTIONS.items():
+        section = make(setting)
+        if name in options.only:
+            run.plan(section)
+            sections.append(section)
+        else:
+            run.keep(section)
     for section in sections:
         run.measure(section, until)
     run.write()

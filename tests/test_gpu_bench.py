@@ -659,8 +659,16 @@ def test_main(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     built = hasattr(torch.ops.freqops, "block_dct_gated")
     assert ("not in this build" in (tmp_path / "new" / "gpu.md").read_text()) is not built
     assert "gpu.md and gpu.json" in capsys.readouterr().out
+    more = ["--resume", "--only", "latency", *given[:2], "--tiny", *given[-2:]]
+    assert gpu.main(more) == 0
+    tables = json.loads((tmp_path / "new" / "gpu.json").read_text())["tables"]
+    assert set(tables) == {"Latency", "Gated transform"}, "what is not asked for again stays"
+    capsys.readouterr()
     assert gpu.main([*given, "--budget", "-1"]) == 0
     assert "9 cases are left" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        gpu.main(["--device", "cpu", "--tiny"])
+    assert "need -o FOLDER" in capsys.readouterr().err
     if not torch.cuda.is_available():
         assert gpu.main(["-o", str(tmp_path)]) == 1
         assert "sees no GPU here" in capsys.readouterr().err
