@@ -2,9 +2,9 @@
 //
 // A coefficient is a sum over the 192 bytes of a block, out = sum_k w[c][k] (byte[k] - 128), with
 // colour, means of 2x2 pixels and DCT folded into w: 128 less in each colour is 128 less in Y and
-// nothing in Cb and Cr, and makes the bytes signed. Weights are integers q = w 2^e of 24 bits, as three
-// signed digits of 8 bits, q = d[0] + 2^8 d[1] + 2^16 d[2]: the three sums of products of bytes are
-// exact, so results are the same bits in any order of summation and on any device. The weight of
+// nothing in Cb and Cr, and makes the bytes signed. Weights are integers q = w 2^e of 24 bits, as
+// three signed digits of 8 bits, q = d[0] + 2^8 d[1] + 2^16 d[2]: the three sums of products of bytes
+// are exact, so results are the same bits in any order of summation and on any device. The weight of
 // green is what is left of the sum of the three colours: chroma of grey pixels is exactly 0.
 //
 // A thread block makes the digits of all channels once, in shared memory, and its warps then take
@@ -67,8 +67,9 @@ FREQOPS_HOST_DEVICE constexpr int strips_of(int channels) {
   return (channels + kAtATime - 1) / kAtATime;
 }
 
-// Weights are multiples of 2^-exponent. Digits reach 127 (1 + 2^8 + 2^16) = 8 355 711; the largest weight is
-// .587 x .4904^2 = .1412, or .1018 where one of the cosines is at most .3536, and .1203 of chroma.
+// Weights are multiples of 2^-exponent. Digits reach 127 (1 + 2^8 + 2^16) = 8 355 711; the largest
+// weight is .587 x .4904^2 = .1412, or .1018 where one of the cosines is at most .3536, and .1203 of
+// chroma.
 __device__ __forceinline__ int exponent(int coefficient) {
   const int v = coefficient / kBlock % kBlock, u = coefficient % kBlock;
   return coefficient < kCoefficients && v % 4 != 0 && u % 4 != 0 ? 25 : 26;
@@ -132,7 +133,8 @@ __device__ __forceinline__ void prepare_outputs(const ProductParams& p, int stri
     const float std = p.std.data ? statistic<float>(p.std, p.channels, e) : 1.f;
     const float mean = p.mean.data ? statistic<float>(p.mean, p.channels, e) : 0.f;
     const float factor = 1 / std;
-    // Without a level shift the first coefficient gets its 8 x 128 back, a multiple of 2^16 2^-exponent.
+    // Without a level shift the first coefficient gets its 8 x 128 back, a multiple of the highest
+    // digit.
     const int start = c == 0 ? (p.shift + 128) * kBlock * (1 << (exponent(0) - 16)) : 0;
     shared.coefficient[i] = c;
     shared.outputs[i] = {factor / float(1 << exponent(c)), -mean * factor, start, true};

@@ -1,6 +1,5 @@
 #include "product_ops.h"
 
-#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <string>
@@ -12,7 +11,8 @@ namespace {
 enum DctKernel { kAuto, kRegisters, kProduct };
 constexpr const char* kNames[] = {"auto", "registers", "product"};
 
-// "auto" takes the product for up to so many channels: none, until a GPU has measured where the two cross.
+// "auto" takes the product for up to so many channels: none, until a GPU has measured where the two
+// cross.
 constexpr int kProductUpTo = 0;
 
 std::atomic<DctKernel> chosen{kAuto};
