@@ -239,7 +239,9 @@ class Run:
         if self.setting.tiny:
             parts.append(f"**{TINY}**")
         parts.append(", ".join(self.facts.values()))
-        parts.append(gpu_goals.GOALS.markdown(gpu_goals.rows(self.results.tables)))
+        goals = gpu_goals.rows(self.results.tables)
+        if goals and not self.setting.tiny:
+            parts.append(gpu_goals.GOALS.markdown(goals))
         parts += [table.markdown(rows) for table, rows in self.results.tables.items()]
         if self.problems:
             lines = [

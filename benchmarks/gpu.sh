@@ -38,6 +38,7 @@ fi
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 seconds=${FREQOPS_SECONDS:-520}
+[[ $seconds =~ ^[0-9]+$ ]] || fail "FREQOPS_SECONDS must be a number of seconds, got $seconds"
 python=$(command -v "${PYTHON:-python3}") || fail "no ${PYTHON:-python3} here: set PYTHON"
 python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")
 PATH=$(dirname "$python"):$PATH

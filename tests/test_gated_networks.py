@@ -313,6 +313,14 @@ def test_on_other_devices_only_if_asked() -> None:
     assert output.shape == (2, COUNT, 2, 3) and gate.shape == (2, COUNT)
 
 
+@pytest.mark.parametrize("fused", ["no", 0, 1.0])
+def test_other_values_are_refused(fused: object) -> None:
+    whole = network()
+    whole.fused_gate = fused  # type: ignore[assignment]
+    with pytest.raises(TypeError, match=f"fused_gate must be True, False or None, got {fused!r}"):
+        whole(smooth_pictures((1, 3, 16, 16)))
+
+
 def test_pictures_that_are_none_are_named() -> None:
     with pytest.raises(TypeError, match="block_dct: images must be a tensor, got a list"):
         network()([1])  # type: ignore[arg-type]

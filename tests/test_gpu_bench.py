@@ -366,7 +366,7 @@ def test_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     section = gpu.SECTIONS["networks"](run.setting)
     assert len(section.cases) == 8
     cases = [f"MobileNetV2, {v}" for v in ("float16, channels_last", "float32")]
-    cases += ["ResNet-50, float32"]
+    cases += [f"ResNet-50, {v}" for v in ("float16, channels_last", "float32")]
     section = section._replace(cases={case: section.cases[case] for case in cases})
     run.plan(section)
     run.measure(section, time.monotonic() + 60)
@@ -374,7 +374,7 @@ def test_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = run.results.tables[section.table]
     both = [f"gate, fused_gate={fused}" for fused in (False, True)]
     names = [f"MobileNetV2, {name}" for name in ("RGB", "24 channels", *both)] * 2
-    names += ["ResNet-50, RGB", *(f"ResNet-50, 8 channels, {gate}" for gate in both)]
+    names += ["ResNet-50, RGB", *(f"ResNet-50, 8 channels, {gate}" for gate in both)] * 2
     assert [row["network"] for row in rows] == names
     for row in rows:
         assert row["timed by"] == measure_cuda.CLOCK

@@ -52,6 +52,12 @@ def test_without_a_gpu(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
+def test_a_time_that_is_no_number() -> None:
+    done = script("test", FREQOPS_SECONDS="soon")
+    assert done.returncode == 1
+    assert done.stderr == "gpu.sh: FREQOPS_SECONDS must be a number of seconds, got soon\n"
+
+
 def test_without_torch(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')

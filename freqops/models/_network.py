@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from freqops._arguments import check_images
+from freqops._arguments import check_images, describe
 from freqops._modules import is_watched
 from freqops.models._recipe import Recipe
 from freqops.nn import ChannelGate, FrequencyTransform
@@ -31,6 +31,8 @@ def gated(
     difference (``_is_fused``), the gate is decided from the mean block of the pixels first. On the
     CPU closed channels are then not computed; on CUDA they are only written as zeros.
     """
+    if fused is not None and not isinstance(fused, bool):
+        raise TypeError(f"fused_gate must be True, False or None, got {describe(fused)}")
     if gate is None or not _is_fused(transform, gate, images, fused):
         coefficients = transform(images)
         if transform.dtype is None and not _is_autocast(images):
