@@ -34,6 +34,13 @@ using torch::stable::Tensor;
                     int64_t height, int64_t width, const std::string& dtype, bool linear);         \
   Tensor block_idct_backward(const Tensor& grad, IntHeaderOnlyArrayRef channels,                   \
                              const std::optional<Tensor>& std, const std::string& dtype);          \
+  Tensor jpeg_gather(const Tensor& y, const std::optional<Tensor>& cb,                             \
+                     const std::optional<Tensor>& cr, const std::optional<Tensor>& tables,         \
+                     IntHeaderOnlyArrayRef channels, const std::optional<Tensor>& mean,            \
+                     const std::optional<Tensor>& std, const std::string& subsampling,             \
+                     IntHeaderOnlyArrayRef scale_y, IntHeaderOnlyArrayRef scale_x, int64_t top,    \
+                     int64_t left, int64_t rows, int64_t columns, bool flip,                       \
+                     const std::string& dtype, bool channels_last);                                \
   std::tuple<Tensor, Tensor> gumbel_gate(const Tensor& x, const Tensor& logits,                    \
                                          const std::optional<Tensor>& noise,                       \
                                          const std::optional<Tensor>& tau, bool hard);             \

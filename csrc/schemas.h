@@ -25,6 +25,19 @@
 //       linear           the derivative: no level shift, no mean
 //   block_idct_backward  the transpose of block_idct(..., linear=True)
 //
+// Coefficients as JPEG files hold them, onto one grid (csrc/axis_map.h has the arithmetic):
+//
+//   jpeg_gather          out = ((P X Q^T)[c] - mean) / std, [N, C, rows, columns]
+//       y                [N, by, bx, 64] int16, of luma, last dimension v * 8 + u without gaps, else any strides
+//       cb, cr           [N, ceil(by / fy), ceil(bx / fx), 64] likewise; None where subsampling is "gray"
+//       tables           [K, 64] or [N, K, 64] int32: what the values are multiplied by; K = 3, for "gray" 1.
+//                        None is 1
+//       subsampling      "4:4:4" fy, fx = 1, 1; "4:2:2" 1, 2; "4:4:0" 2, 1; "4:2:0" 2, 2; "4:1:1" 1, 4; "gray"
+//       scale_y, scale_x eighths, each in [1, 16], one or more, applied one after the other
+//       top, left, rows, columns   the part of the scaled grid that is wanted, in blocks
+//       flip             that part mirrored left to right
+//       dtype            of the result: "float32", "float16", "bfloat16"
+//
 // The channel gate: z = logits[..., 1] - logits[..., 0] + noise, p = sigmoid(z / tau), gate = z > 0
 // (hard) or p; both have the derivative of p. Where a gate is 0, results are 0 whatever x holds.
 // Where z is NaN, so are they.
@@ -59,6 +72,11 @@
   m.def(                                                                                         \
       "block_idct_backward(Tensor grad, int[] channels, Tensor? std, str dtype) -> "             \
       "Tensor");                                                                                 \
+  m.def(                                                                                         \
+      "jpeg_gather(Tensor y, Tensor? cb, Tensor? cr, Tensor? tables, int[] channels, "           \
+      "Tensor? mean, Tensor? std, str subsampling, int[] scale_y, int[] scale_x, SymInt top, "   \
+      "SymInt left, SymInt rows, SymInt columns, bool flip, str dtype, "                         \
+      "bool channels_last=False) -> Tensor");                                                    \
   m.def(                                                                                         \
       "gumbel_gate(Tensor x, Tensor logits, Tensor? noise, Tensor? tau, bool hard) -> (Tensor, " \
       "Tensor)");                                                                                \

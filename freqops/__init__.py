@@ -4,6 +4,7 @@
     freqops.block_dct_mean  the mean of each channel, from the pixels
     freqops.block_idct      the inverse
     freqops.gumbel_gate     features -> features with the closed channels set to zero, and the gate
+    freqops.jpeg_gather     coefficients of JPEG files -> chosen channels on one grid, normalised
 
 Importing loads the compiled operators into torch.ops.freqops and nothing else.
 """
@@ -12,7 +13,7 @@ from freqops import autograd, data, files, models, nn, plots, reference
 from freqops._noise import logistic_noise
 from freqops.channels import ChannelSelection
 from freqops.gate_statistics import GateStatistics
-from freqops.ops import block_dct, block_dct_mean, block_idct, gumbel_gate
+from freqops.ops import block_dct, block_dct_mean, block_idct, gumbel_gate, jpeg_gather
 from freqops.statistics import ChannelStatistics
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "data",
     "files",
     "gumbel_gate",
+    "jpeg_gather",
     "logistic_noise",
     "models",
     "nn",

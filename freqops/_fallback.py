@@ -43,5 +43,6 @@ for _key in DEVICES:
     implement("block_dct_backward", _key, _warning_once(reference.block_dct_backward, _key))
     implement("block_idct", _key, _warning_once(reference.block_idct_operator, _key))
     implement("block_idct_backward", _key, _warning_once(reference.block_idct_backward, _key))
+    implement("jpeg_gather", _key, _warning_once(reference.jpeg_gather_operator, _key))
     implement("gumbel_gate", _key, _warning_once(reference.gumbel_gate_operator, _key))
     implement("gumbel_gate_backward", _key, _warning_once(reference.gumbel_gate_backward, _key))

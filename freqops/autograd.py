@@ -3,5 +3,6 @@
 from freqops._block_dct_operator import BlockDCT
 from freqops._block_idct import BlockIDCT
 from freqops._gumbel_gate import GumbelGate
+from freqops._jpeg_gather import JPEGGather
 
-__all__ = ["BlockDCT", "BlockIDCT", "GumbelGate"]
+__all__ = ["BlockDCT", "BlockIDCT", "GumbelGate", "JPEGGather"]

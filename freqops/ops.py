@@ -9,5 +9,6 @@ from freqops._block_dct import block_dct
 from freqops._block_dct_mean import block_dct_mean
 from freqops._block_idct import block_idct
 from freqops._gumbel_gate import gumbel_gate
+from freqops._jpeg_gather import jpeg_gather
 
-__all__ = ["block_dct", "block_dct_mean", "block_idct", "gumbel_gate"]
+__all__ = ["block_dct", "block_dct_mean", "block_idct", "gumbel_gate", "jpeg_gather"]

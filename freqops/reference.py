@@ -12,7 +12,7 @@ picture, a coefficient or the result is float64, else in float32. The arithmetic
 `block_dct`, `block_dct_mean` and `block_idct` have the signatures of the public functions and
 check nothing. The functions below them have the signatures of the operators' schemas, with a
 torch.dtype for its name, and serve devices that have no kernels. The channel gate, `gumbel_gate`
-and its two operators, is in _reference_gate.py.
+and its two operators, is in _reference_gate.py; `jpeg_gather` in _reference_jpeg.py.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from freqops._reference_gate import gumbel_gate, gumbel_gate_backward, gumbel_gate_operator
+from freqops._reference_jpeg import jpeg_gather, jpeg_gather_operator
 
 if TYPE_CHECKING:
     from freqops.channels import ChannelSelection
@@ -43,6 +44,8 @@ __all__ = [
     "gumbel_gate",
     "gumbel_gate_backward",
     "gumbel_gate_operator",
+    "jpeg_gather",
+    "jpeg_gather_operator",
 ]
 
 BLOCK = 8
@@ -180,7 +183,7 @@ def block_dct_operator(
 
     linear: the map's derivative, without level shift, mean and rounding.
     """
-    with _no_autocast(images):
+    with no_autocast(images):
         pixels = images.to(_accumulate(images.dtype, dtype))
         pixels = _replicated(pixels * WHITE if images.is_floating_point() else pixels)
         shift = 0 if linear else LEVEL_SHIFT
@@ -194,9 +197,9 @@ def block_dct_operator(
             out = _coefficients(planes).round().detach() + (out - out.detach())
         out = out[:, list(channels)]
         if mean is not None and not linear:
-            out = out - _per_channel(mean, channels, out)
+            out = out - by_channel(mean, channels, out)
         if std is not None:
-            out = out / _per_channel(std, channels, out)
+            out = out / by_channel(std, channels, out)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         return out.to(dtype).contiguous(memory_format=memory_format)
 
@@ -244,10 +247,10 @@ def block_dct_backward(
     The pictures are float: [0, 1] scale. The chroma smoothing is symmetric; the
     gradients of replicated pixels are added to the pixel they copy.
     """
-    with _no_autocast(grad):
+    with no_autocast(grad):
         grad = grad.to(_accumulate(grad.dtype, dtype))
         if std is not None:
-            grad = grad / _per_channel(std, channels, grad)
+            grad = grad / by_channel(std, channels, grad)
         planes = _smoothed(_planes(_scattered(grad, channels)), chroma)
         pixels = _colour(_transposed(RGB_TO_YCBCR), planes) * WHITE
         return _accumulated(pixels, height, width).to(dtype).contiguous()
@@ -268,10 +271,10 @@ def block_idct_operator(
     Channels that are absent count as their mean where mean has 192 entries, else as zero.
     linear: the map's derivative, without level shift and mean.
     """
-    with _no_autocast(coefficients):
+    with no_autocast(coefficients):
         values = coefficients.to(_accumulate(coefficients.dtype, dtype))
         if std is not None:
-            values = values * _per_channel(std, channels, values)
+            values = values * by_channel(std, channels, values)
         values = _scattered(values, channels)
         if mean is not None and not linear:
             everywhere = mean.to(values.dtype).view(1, -1, 1, 1)
@@ -294,13 +297,13 @@ def block_idct_backward(
 
     Pixels beyond the edge were cropped: they count as zero.
     """
-    with _no_autocast(grad):
+    with no_autocast(grad):
         grad = grad.to(_accumulate(grad.dtype, dtype))
         height, width = grad.shape[-2:]
         grad = torch.nn.functional.pad(grad, (0, -width % BLOCK, 0, -height % BLOCK))
         out = _coefficients(_colour(_transposed(YCBCR_TO_RGB), grad / WHITE))[:, list(channels)]
         if std is not None:
-            out = out * _per_channel(std, channels, out)
+            out = out * by_channel(std, channels, out)
         return out.to(dtype).contiguous()
 
 
@@ -321,7 +324,7 @@ def channel_list(channels: ChannelSelection | Sequence[int] | Tensor | None) -> 
     return [int(channel) for channel in getattr(channels, "indices", channels)]
 
 
-def _no_autocast(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
+def no_autocast(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
     device = tensor.device.type
     if device not in AUTOCAST_DEVICES:
         return contextlib.nullcontext()
@@ -332,7 +335,7 @@ def _accumulate(*dtypes: torch.dtype) -> torch.dtype:
     return torch.float64 if torch.float64 in dtypes else torch.float32
 
 
-def _per_channel(values: Tensor, channels: Sequence[int], like: Tensor) -> Tensor:
+def by_channel(values: Tensor, channels: Sequence[int], like: Tensor) -> Tensor:
     """values [C], or [192] read by channel number -> [1, C, 1, 1] in the type of `like`."""
     values = values.to(like.dtype)
     return (values[list(channels)] if values.shape[0] == CHANNELS else values).view(1, -1, 1, 1)

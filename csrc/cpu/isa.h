@@ -26,6 +26,7 @@ Kernels<acc> kernels();
   void gating(const Gating<double>&, double*, int64_t begin, int64_t end); \
   void pixel_sums(const PixelSums&, int64_t begin, int64_t end);           \
   void clear(const Clearing&);                                             \
+  void gather(const Gather&, int64_t begin, int64_t end);                  \
   }
 
 FREQOPS_DECLARE_KERNELS(portable)

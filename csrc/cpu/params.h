@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "../axis_map.h"
 #include "../math/mean_block.h"
 #include "../plan.h"
 
@@ -107,6 +108,32 @@ struct Clearing {
   bool stream;  // past the caches
 };
 
+// A coefficient of jpeg_gather's result.
+struct GatherEntry {
+  float scale, offset;  // out = x * scale + offset
+  uint8_t channel, u;
+};
+
+// A component of jpeg_gather, as gather.h has it.
+struct GatherComponent {
+  const int16_t* blocks;  // [n, y, x, 64], or null: all zero
+  int64_t stride_n, stride_y, stride_x;
+  const int32_t* steps;  // [64] of a picture, stride_steps apart, or null
+  int64_t stride_steps;
+  AxisView down, across;
+  int rows;  // 1 + the largest v that is chosen, 0 for none
+};
+
+// jpeg_gather: blocks to chosen channels.
+struct Gather {
+  GatherComponent components[kComponents];
+  View out;  // [n, C, rows, columns], contiguous or channels_last
+  bool channels_last;
+  // entries[first[i]] to entries[first[i + 1] - 1] are those of row i % 8 of component i / 8
+  uint8_t first[kComponents * kBlock + 1];
+  GatherEntry entries[kChannels];
+};
+
 // The kernels of one instruction set. Work is counted in items: analysis_items() of them make up
 // the whole result, and any split of them between threads gives the same bits.
 template <class acc>
@@ -119,6 +146,7 @@ struct Kernels {
   void (*gating)(const Gating<acc>&, acc* scratch, int64_t begin, int64_t end);
   void (*pixel_sums)(const PixelSums&, int64_t begin, int64_t end);
   void (*clear)(const Clearing&);
+  void (*gather)(const Gather&, int64_t begin, int64_t end);  // items: rows of the result
 };
 
 }  // namespace freqops::cpu
