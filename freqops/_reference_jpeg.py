@@ -67,8 +67,9 @@ def jpeg_gather(
         >>> from freqops import reference
         >>> y = torch.zeros(1, 2, 64, dtype=torch.int16)
         >>> y[..., 0] = 16
-        >>> reference.jpeg_gather(y, None, None, channels=[0, 1], subsampling="gray").tolist()
-        [[[16.0, 16.0]], [[0.0, 0.0]]]
+        >>> out = reference.jpeg_gather(y, None, None, channels=[0, 1], subsampling="gray")
+        >>> out.round().int().tolist()
+        [[[16, 16]], [[0, 0]]]
     """
     from freqops import reference
 
