@@ -197,7 +197,7 @@ def test_an_error_of_the_sources_comes_in_its_turn() -> None:
     ("threads", "error"), [(0, ValueError), (1.5, TypeError), (True, TypeError)]
 )
 def test_threads_refused(threads: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="^read_many: threads must be"):
+    with pytest.raises(error, match=r"^read_many: threads must be"):
         read_many([], threads=threads)
 
 

@@ -36,6 +36,8 @@ const char* process_name(int marker) {
 
 void error_exit(j_common_ptr cinfo) {
   Session* session = session_of(cinfo);
+  // A table between scans that the end of the file cuts off: tolerated, as the end itself.
+  if (session->ended && !session->in_headers) session->fail(Outcome::kRead);
   const int code = session->errors.msg_code;
   const int value = session->errors.msg_parm.i[0];
   if (code == JERR_OUT_OF_MEMORY) {
@@ -205,6 +207,18 @@ void check_color(Session* session) {
   session->fail(Outcome::kUnsupported);
 }
 
+// Bits that are missing read as zeros, which decode to something. A scan coded with Huffman's codes
+// has at least a byte, so where there is a marker at once, or the end, nothing can be decoded.
+void check_begun(Session* session) {
+  const JOCTET* next = session->source.next_input_byte;
+  const size_t left = session->source.bytes_in_buffer;
+  const bool empty = left == 0 || (next[0] == 0xff && (left == 1 || next[1] != 0));
+  if (!empty || session->cinfo.arith_code) return;
+  std::snprintf(session->reason, sizeof(session->reason),
+                "no coefficient could be decoded: the first scan is empty");
+  session->fail(Outcome::kBroken);
+}
+
 // Of one component there is one plane; of three, chroma is a whole fraction of luma in each
 // direction. Sampling factors count as ratios alone: 2x2, 2x2, 2x2 is 4:4:4.
 void check_sampling(Session* session) {
@@ -275,6 +289,7 @@ Outcome decode(Session* session) {
   jpeg_read_header(cinfo, TRUE);
   check_color(session);
   check_sampling(session);
+  check_begun(session);
   session->in_headers = false;
   jpeg_read_coefficients(cinfo);
   return Outcome::kRead;
