@@ -37,6 +37,8 @@ __all__ = [
 #: claim 65500 x 65500 pixels.
 MAX_PIXELS = 178_956_970
 
+_FOLDER = Path(__file__).parent
+
 # Pictures that are read ahead of the one asked for, for each thread.
 _AHEAD = 2
 
@@ -322,12 +324,11 @@ def _need_reader(call: str) -> None:
 
 def missing() -> str:
     """Why there is no JPEG reader, as the build noted it; empty where there is one."""
-    folder = Path(__file__).parent
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    if (folder / f"_jpeg{suffix}").exists():
+    if (_FOLDER / f"_jpeg{suffix}").exists():
         return ""
     with contextlib.suppress(OSError):
-        build = json.loads((folder / "_build.json").read_text())
+        build = json.loads((_FOLDER / "_build.json").read_text())
         if build.get("jpeg_missing"):
             return str(build["jpeg_missing"])
     return f"_jpeg{suffix} is missing: it was built for another Python, or not at all"
