@@ -29,6 +29,9 @@ struct alignas(16) Steps {
   float of[kComponents][kCoefficients];
 };
 
+// From column u to u + 1 in Planes.
+constexpr int kColumn = kBlock * kPitch<float> + 1;
+
 // Eight coefficients as they lie in memory.
 using Line = Wide<int16_t>;
 
@@ -64,17 +67,14 @@ __device__ __forceinline__ void mirror(float (&x)[kBlock], bool mirrored) {
   for (int i = 1; i < kBlock; i += 2) x[i] *= sign;
 }
 
-// to[v] += sum of matrix[v, u] from[u], for those v whose bit is set.
-__device__ __forceinline__ void add_product(const float* matrix, unsigned wanted,
-                                            const float (&from)[kBlock], float (&to)[kBlock]) {
+// The sum of matrix_row[i] x[i].
+__device__ __forceinline__ float product(const float* matrix_row, const float (&x)[kBlock]) {
+  float row[kBlock];
+  load_run<float>(reinterpret_cast<const char*>(matrix_row), row);
+  float sum = 0;
 #pragma unroll
-  for (int v = 0; v < kBlock; ++v) {
-    if (!(wanted >> v & 1)) continue;
-    float row[kBlock];
-    load_run<float>(reinterpret_cast<const char*>(matrix + v * kBlock), row);
-#pragma unroll
-    for (int u = 0; u < kBlock; ++u) to[v] += row[u] * from[u];
-  }
+  for (int i = 0; i < kBlock; ++i) sum += row[i] * x[i];
+  return sum;
 }
 
 // Part p of f = 2^log parts of a block, by the matrices of the first half. They are read with an index
@@ -301,7 +301,10 @@ __global__ void __launch_bounds__(kGatherThreads, kScaledResident)
                             across.first * s.stride_x + row * kBlock;
 #pragma unroll 1
       for (int i = 0; i < down_count; ++i, from += s.stride_y, down_matrix += kCoefficients) {
-        float mapped[kBlock] = {};
+        __syncthreads();  // the columns of the blocks above are read
+        float* const mapped = &planes[k][0][row * kPitch<float> + row_block];
+#pragma unroll
+        for (int u = 0; u < kBlock; ++u) mapped[u * kColumn] = 0;
         if (s.rows >> row & 1) {
           const int16_t* at = from;
           const float* matrix = across_matrices;
@@ -309,19 +312,20 @@ __global__ void __launch_bounds__(kGatherThreads, kScaledResident)
           for (int j = 0; j < across_count; ++j, at += s.stride_x, matrix += kCoefficients) {
             float x[kBlock];
             dequantise(load_line(at, s.wide), steps.of[k] + row * kBlock, x);
-            add_product(matrix, columns, x, mapped);
+#pragma unroll 2
+            for (int u = 0; u < kBlock; ++u)
+              if (columns >> u & 1) mapped[u * kColumn] += product(matrix + u * kBlock, x);
           }
         }
-        __syncthreads();  // the columns of the row of blocks above are read
-#pragma unroll
-        for (int u = 0; u < kBlock; ++u)
-          if (columns >> u & 1) planes[k][u][row * kPitch<float> + row_block] = mapped[u];
         __syncthreads();
         if (!(columns >> column & 1)) continue;
         float x[kBlock];
 #pragma unroll
         for (int v = 0; v < kBlock; ++v) x[v] = planes[k][column][v * kPitch<float> + column_block];
-        add_product(down_matrix, all.channels.present[k * kBlock + column], x, sums);
+        const unsigned present = all.channels.present[k * kBlock + column];
+#pragma unroll
+        for (int v = 0; v < kBlock; ++v)
+          if (present >> v & 1) sums[v] += product(down_matrix + v * kBlock, x);
       }
     }
     if (columns >> column & 1)
