@@ -46,7 +46,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 class BuildLibraries(build_ext):
-    """Builds the operator libraries, which hold no CPython symbol, and the JPEG reader, a module."""
+    """Builds the operator libraries, free of CPython symbols, and the JPEG reader, a module."""
 
     def run(self) -> None:
         cmake, ninja = find_tool("cmake"), find_tool("ninja")

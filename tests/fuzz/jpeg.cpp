@@ -1,0 +1,99 @@
+// The JPEG reader under a fuzzer: no input may crash it, leak, or read beyond its end; what it gives
+// must be as large as it says.
+//
+// With libFuzzer, libjpeg-turbo itself instrumented (S: its sources, B: an empty folder):
+//
+//   cmake -S $S -B $B -DCMAKE_BUILD_TYPE=RelWithDebInfo -DENABLE_SHARED=OFF -DWITH_SIMD=OFF \
+//         -DCMAKE_POLICY_VERSION_MINIMUM=3.5 -DCMAKE_C_COMPILER=clang \
+//         -DCMAKE_C_FLAGS="-fsanitize=address,fuzzer-no-link"
+//   cmake --build $B --target jpeg-static
+//   clang++ -std=c++17 -g -O1 -fsanitize=address,undefined,fuzzer -fno-sanitize-recover=all \
+//           -I$S -I$B -Icsrc tests/fuzz/jpeg.cpp $(ls csrc/jpeg/*.cpp | grep -v module) \
+//           $B/libjpeg.a -o $B/fuzz
+//   mkdir -p $B/corpus && python tests/fuzz/corpus.py unpack $B/corpus
+//   $B/fuzz -max_len=4096 -timeout=10 -dict=tests/fuzz/jpeg.dict $B/corpus
+//   $B/fuzz -merge=1 $B/small $B/corpus      # then: corpus.py pack $B/small
+//
+// With another compiler, over files: -DFREQOPS_REPLAY in place of fuzzer.
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "jpeg/read.h"
+
+namespace {
+
+using freqops::jpeg::kBlock;
+using freqops::jpeg::Options;
+using freqops::jpeg::Outcome;
+using freqops::jpeg::Picture;
+using freqops::jpeg::Plane;
+
+void require(bool condition, const char* what) {
+  if (condition) return;
+  std::fprintf(stderr, "%s\n", what);
+  std::abort();
+}
+
+int64_t sum(const Picture& picture) {
+  int64_t total = 0;
+  for (int i = 0; i < picture.components; ++i) {
+    const Plane& plane = picture.planes[i];
+    for (int64_t row = 0; row < plane.rows; ++row) {
+      const int16_t* values = plane.values.get() + row * plane.stride * kBlock;
+      for (int64_t k = 0; k < plane.columns * kBlock; ++k) total += values[k];
+    }
+  }
+  return total;
+}
+
+Outcome run(const uint8_t* data, size_t size, bool tolerant, bool dequantize, int64_t* total) {
+  Options options;
+  options.tolerant = tolerant;
+  options.dequantize = dequantize;
+  options.max_pixels = uint64_t{1} << 20;  // a fuzzer lives on speed
+  Picture picture;
+  std::string reason;
+  const Outcome outcome = freqops::jpeg::read(data, size, options, &picture, &reason);
+  if (outcome == Outcome::kRead) {
+    require(picture.components == 1 || picture.components == 3, "components");
+    require(picture.planes[0].rows == (picture.height + 7) / 8, "rows");
+    require(picture.planes[0].columns == (picture.width + 7) / 8, "columns");
+    require(picture.orientation >= 1 && picture.orientation <= 8, "orientation");
+    *total = sum(picture);
+  } else {
+    require(!reason.empty(), "no reason");
+  }
+  return outcome;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  // Without room behind it: what is read beyond its end is found.
+  const std::vector<uint8_t> copy(data, data + size);
+  int64_t strict = 0, tolerated = 0, multiplied = 0;
+  const Outcome outcome = run(copy.data(), size, false, false, &strict);
+  const Outcome again = run(copy.data(), size, true, false, &tolerated);
+  run(copy.data(), size, true, true, &multiplied);
+  if (outcome == Outcome::kRead) {
+    require(again == Outcome::kRead && strict == tolerated, "a sound file, tolerated, differs");
+  }
+  return 0;
+}
+
+#ifdef FREQOPS_REPLAY
+int main(int count, char** paths) {
+  for (int i = 1; i < count; ++i) {
+    std::FILE* file = std::fopen(paths[i], "rb");
+    require(file != nullptr, paths[i]);
+    std::vector<uint8_t> bytes;
+    for (int c = std::fgetc(file); c != EOF; c = std::fgetc(file)) bytes.push_back(c);
+    std::fclose(file);
+    LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
+  }
+  std::printf("%d files\n", count - 1);
+}
+#endif

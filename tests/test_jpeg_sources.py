@@ -1,0 +1,223 @@
+"""freqops.jpeg around the decoder: sources, options, threads, and where it is not built."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from jpeg_files import PHOTOGRAPHS, by_pillow, encoded, photograph, planes
+
+from freqops import jpeg
+from freqops.jpeg import read_coefficients, read_many
+
+# --- Sources -------------------------------------------------------------------------------------
+
+
+def test_sources(tmp_path: Path) -> None:
+    data = encoded(photograph())
+    path = tmp_path / "file.jpg"
+    path.write_bytes(data)
+    array = np.frombuffer(data, np.uint8)
+    want = read_coefficients(data)
+    for source in (
+        path,
+        str(path),
+        bytearray(data),
+        memoryview(data),
+        memoryview(b"x" + data)[1:],
+        array,
+        torch.tensor(list(data), dtype=torch.uint8),
+        torch.tensor([0, *data], dtype=torch.uint8)[1:],
+        array.reshape(1, -1),
+    ):
+        got = read_coefficients(source)
+        assert torch.equal(got.y, want.y) and torch.equal(got.cr, want.cr)
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "words"),
+    [
+        (np.zeros((4, 4), np.uint8)[:, ::2], ValueError, "must be contiguous, got a buffer of str"),
+        (torch.zeros(8, dtype=torch.uint8)[::2], ValueError, r"must be contiguous, .* \(2,\)"),
+        (torch.zeros(8), TypeError, "must be a one-dimensional uint8 tensor on the CPU, got torch"),
+        (torch.zeros(2, 2, dtype=torch.uint8), TypeError, r"one-dimensional .* shape \(2, 2\)"),
+        (np.zeros(4, np.int16), TypeError, "must hold bytes, got items of 2 bytes"),
+        (7, TypeError, "must be a path, bytes, a buffer of bytes or a uint8 tensor, got int"),
+        (None, TypeError, "got NoneType"),
+    ],
+    ids=str,
+)
+def test_sources_refused(source: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=f"^read_coefficients: source .*{words}"):
+        read_coefficients(source)
+
+
+def test_a_missing_file_is_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="none"):
+        read_coefficients(tmp_path / "none.jpg")
+
+
+def test_errors_name_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(encoded(photograph())[:-2])
+    with pytest.raises(ValueError, match=r"^read_coefficients: source '.*broken.jpg': Premature"):
+        read_coefficients(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"max_pixels": 0}, ValueError, "max_pixels must be at least 1, got 0"),
+        ({"max_pixels": 1.5}, TypeError, "max_pixels must be an integer or None, got 1.5"),
+        ({"max_pixels": True}, TypeError, "max_pixels must be an integer or None, got True"),
+        ({"dequantize": 1}, TypeError, "dequantize must be True or False, got 1"),
+        ({"tolerant": None}, TypeError, "tolerant must be True or False, got None"),
+    ],
+)
+def test_options_refused(options: dict[str, Any], error: type[Exception], words: str) -> None:
+    for function in (read_coefficients, read_many):
+        with pytest.raises(error, match=f"^{function.__name__}: {words}"):
+            function(b"", **options)
+
+
+# --- Threads -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    return encoded(np.tile(photograph("coffee.png", 400, 600), (8, 6, 1)))
+
+
+def test_python_goes_on_while_a_file_is_read(large: bytes) -> None:
+    """A thread that sleeps for a millisecond at a time wakes while another reads."""
+    woken: list[float] = []
+    done = threading.Event()
+
+    def sleep() -> None:
+        while not done.is_set():
+            time.sleep(0.001)
+            woken.append(time.perf_counter())
+
+    thread = threading.Thread(target=sleep)
+    thread.start()
+    begun = time.perf_counter()
+    jpeg_reader = importlib.import_module("freqops._jpeg")
+    for _ in range(5):
+        jpeg_reader.read(memoryview(large), True, False, 0)
+    ended = time.perf_counter()
+    done.set()
+    thread.join()
+    assert sum(begun < moment < ended for moment in woken) >= 5
+
+
+def test_a_buffer_cannot_be_resized_while_it_is_read(large: bytes) -> None:
+    source = bytearray(large)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_coefficients, source)
+        refused = False
+        while not reading.done():
+            try:
+                source.append(0)
+                source.pop()
+            except BufferError:
+                refused = True
+        assert refused
+        assert reading.result().height == 3200
+
+
+def test_many_threads_read_alike() -> None:
+    files = [encoded(photograph(name), quality) for name in PHOTOGRAPHS for quality in (20, 90)]
+    files += [by_pillow(photograph(name), progressive=True) for name in PHOTOGRAPHS]
+    want = [read_coefficients(file) for file in files]
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(read_coefficients, files * 10))
+    for a, b in zip(want * 10, got, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(planes(a), planes(b), strict=True))
+
+
+@pytest.mark.parametrize("threads", [None, 1, 3])
+def test_read_many(threads: int | None) -> None:
+    files = [encoded(photograph(height=8, width=8 * n), 90, "gray") for n in range(1, 12)]
+    results = list(read_many(iter(files), threads=threads, dequantize=True))
+    assert [r.width for r in results] == [8 * n for n in range(1, 12)]
+    assert not any(r.quantized for r in results)
+    assert list(read_many([])) == []
+
+
+def test_read_many_takes_few_sources_ahead() -> None:
+    taken = 0
+
+    def sources() -> Iterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield encoded(photograph(height=8, width=8))
+
+    pictures = read_many(sources(), threads=3)
+    assert taken == 0
+    for count in range(1, 20):
+        next(pictures)
+        assert count <= taken <= count + 6
+    pictures.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("freqops-jpeg")]
+
+
+def test_read_many_raises_in_its_turn() -> None:
+    good = encoded(photograph())
+    pictures = read_many([good, good, good[:-2], good], threads=2)
+    assert next(pictures).height == next(pictures).height == 83
+    with pytest.raises(ValueError, match=r"^read_many: source 2 of \d+ bytes: Premature end"):
+        next(pictures)
+    assert not [t for t in threading.enumerate() if t.name.startswith("freqops-jpeg")]
+    assert list(pictures) == []
+
+
+def test_an_error_of_the_sources_comes_in_its_turn() -> None:
+    def sources() -> Iterator[bytes]:
+        yield encoded(photograph())
+        raise RuntimeError("no more files")
+
+    pictures = read_many(sources())
+    assert next(pictures).height == 83
+    with pytest.raises(RuntimeError, match="no more files"):
+        next(pictures)
+
+
+@pytest.mark.parametrize(
+    ("threads", "error"), [(0, ValueError), (1.5, TypeError), (True, TypeError)]
+)
+def test_threads_refused(threads: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="^read_many: threads must be"):
+        read_many([], threads=threads)
+
+
+# --- The module ----------------------------------------------------------------------------------
+
+
+def test_importing_freqops_loads_neither_reader_nor_pillow() -> None:
+    code = "import sys, freqops; assert not {'freqops._jpeg', 'PIL'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_the_compiled_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "freqops._jpeg", None)
+    monkeypatch.delattr("freqops._jpeg", raising=False)
+    monkeypatch.setattr(jpeg, "missing", lambda: "FREQOPS_JPEG was off when freqops was built")
+    words = (
+        "^{}: freqops has no JPEG reader: FREQOPS_JPEG was off when freqops was built. "
+        "Install libjpeg-turbo .*libjpeg62-turbo-dev.*libjpeg-turbo-devel.*jpeg-turbo.* pybind11"
+    )
+    with pytest.raises(ImportError, match=words.format("read_coefficients")):
+        read_coefficients(b"")
+    with pytest.raises(ImportError, match=words.format("read_many")):
+        read_many([])
