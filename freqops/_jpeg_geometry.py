@@ -23,6 +23,7 @@ __all__ = [
     "nearest_scale",
     "place",
     "place_box",
+    "product",
     "size_after",
 ]
 
@@ -99,30 +100,39 @@ def nearest_scale(ratio: float) -> tuple[int, ...]:
 
 def _nearest(ratio: float, pixels: int, blocks: int) -> tuple[int, ...] | None:
     """The nearest of those that make at least so many blocks of so many pixels."""
-    singles = [steps for steps in _singles() if blocks_after(pixels, steps) >= blocks]
-    best = min(singles, key=lambda steps: abs(_product(steps) - ratio), default=None)
-    if best is not None and abs(_product(best) - ratio) <= _CLOSE * ratio:
-        return best
-    pairs = [steps for steps in _pairs() if blocks_after(pixels, steps) >= blocks]
-    near = min(pairs, key=lambda steps: abs(_product(steps) - ratio), default=None)
-    if best is None or near is None:
-        return near
-    nearer = abs(_product(near) - ratio) < abs(_product(best) - ratio)
-    return near if nearer else best
+    one = _first(_ones(), ratio, pixels, blocks)
+    if one is not None and abs(product(one) - ratio) <= _CLOSE * ratio:
+        return one
+    pair = _first(_pairs(), ratio, pixels, blocks)
+    if one is None or pair is None:
+        return pair
+    return pair if abs(product(pair) - ratio) < abs(product(one) - ratio) else one
 
 
-def _product(steps: tuple[int, ...]) -> float:
+def _first(
+    table: dict[float, tuple[int, ...]], ratio: float, pixels: int, blocks: int
+) -> tuple[int, ...] | None:
+    for value in sorted(table, key=lambda value: abs(value - ratio)):
+        if blocks_after(pixels, table[value]) >= blocks:
+            return table[value]
+    return None
+
+
+def product(steps: tuple[int, ...]) -> float:
+    """The ratio of sizes that steps of eighths make."""
     return math.prod(steps) / float(BLOCK ** len(steps))  # exact
 
 
 @lru_cache(maxsize=1)
-def _singles() -> list[tuple[int, ...]]:
-    return [(k,) for k in range(1, LARGEST + 1)]
+def _ones() -> dict[float, tuple[int, ...]]:
+    return {product((k,)): (k,) for k in range(1, LARGEST + 1)}
 
 
 @lru_cache(maxsize=1)
-def _pairs() -> list[tuple[int, ...]]:
-    return [(a, b) for a in range(LARGEST, 0, -1) for b in range(a, 0, -1)]
+def _pairs() -> dict[float, tuple[int, ...]]:
+    """By product; the pair that comes last stays, that of the largest k1."""
+    pairs = [(a, b) for a in range(1, LARGEST + 1) for b in range(1, a + 1)]
+    return {product(pair): pair for pair in pairs}
 
 
 def place(height: int, width: int, resize: int | None, crop: int | None) -> Placement:
@@ -214,7 +224,7 @@ def place_box(height: int, width: int, box: Box, side: int, flip: bool) -> Place
         steps = _nearest(BLOCK * side / length, size, side)
         if steps is None:
             raise _too_small(height, width, f"{side} x {side} blocks")
-        at = (first + length / 2) * _product(steps) / BLOCK - side / 2  # exact: a dyadic number
+        at = (first + length / 2) * product(steps) / BLOCK - side / 2  # exact: a dyadic number
         low = math.floor(at)
         if at - low == 0.5:
             low += int(torch.randint(0, 2, (1,)))
