@@ -27,6 +27,8 @@ examples:
       24 channels of every picture below photographs/, one .safetensors each
   freqops transform ImageNet/val -o dct/ --preprocess resnet50 --chroma dctnet --statistics FILE
       the paper's input to ResNet-50: 24 x 56 x 56 numbers, normalised
+  freqops transform ImageNet/val -o dct/ --from-jpeg --preprocess resnet50
+      the same size from the coefficients that the JPEG files hold, without decoding
   freqops transform cat.jpg -o . --channels 0,1,8,64,128 --format npy
       five channels, as cat.jpg.npy with cat.jpg.json beside it
 
@@ -192,6 +194,12 @@ def _transform_options(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="jpeg: to integers before and after the DCT (default: none)",
     )
+    add(
+        "--from-jpeg",
+        action="store_true",
+        help="take the coefficients that JPEG files hold instead of decoding them; resize and crop "
+        "go by eighths and blocks of 8 pixels, as near as they come; other files are decoded",
+    )
     add("--dtype", choices=tuple(DTYPES), default="float32", help="default: float32")
     add(
         "--preprocess",
@@ -296,6 +304,15 @@ def _transform(options: argparse.Namespace) -> int:
     need("freqops transform", "transform", *packages)
     if options.format == "npy" and options.dtype == "bfloat16":
         raise ValueError("--dtype must not be bfloat16 with --format npy, which cannot hold it")
+    if options.from_jpeg:
+        if (options.chroma, options.rounding) != ("4:4:4", "none"):
+            raise ValueError(
+                "--chroma and --rounding must be left out with --from-jpeg: the files have their own"
+            )
+        if options.dtype == "float64":
+            raise ValueError(
+                "--dtype must not be float64 with --from-jpeg, which computes in float32"
+            )
     resize, crop = (None, None) if options.preprocess == "none" else SIZES[options.preprocess]
     mean = std = None
     if options.statistics != "none":
@@ -325,6 +342,7 @@ def _transform(options: argparse.Namespace) -> int:
         options.dtype,
         options.resize or resize,
         options.crop or crop,
+        "jpeg" if options.from_jpeg else "pixels",
     )
     jobs = plan(options.pictures, options.output, options.format)
 
@@ -350,6 +368,8 @@ def _transform(options: argparse.Namespace) -> int:
     finally:
         torch.set_num_threads(threads)
     counts = [f"{summary.written} written"]
+    if summary.decoded:
+        counts[0] += f" ({summary.decoded} of them decoded: no JPEG coefficients to take)"
     if summary.done:
         counts.append(f"{summary.done} done before")
     if summary.broken:

@@ -2,169 +2,30 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from freqops._collate import Collate
 from freqops._extras import torchvision_module
+from freqops._jpeg_folder import JPEGFolder
+from freqops._jpeg_transform import JPEGTransform
+from freqops._pictures import SIZES, ToTensor, read_image, to_rgb, to_tensor
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL import Image
+    from freqops._pictures import Picture as Picture
 
-    Picture: TypeAlias = Tensor | Image.Image | NDArray[np.uint8] | str | os.PathLike[str]
-
-__all__ = ["SIZES", "ToTensor", "preprocess", "read_image", "to_rgb", "to_tensor"]
-
-# (short side after the resize, side of the crop): coefficient grids of 56 x 56 and 112 x 112.
-SIZES = {"resnet50": (512, 448), "mobilenet_v2": (1024, 896)}
-
-# The last dimension of an array: none for grey, RGB, RGB with alpha.
-_DEPTHS = ((), (3,), (4,))
-
-
-def read_image(path: str | os.PathLike[str]) -> Tensor:
-    """Reads a picture file as 8-bit RGB, upright.
-
-    Any format that Pillow knows, as ``to_rgb`` converts it; of several frames the first.
-
-    Args:
-        path: the file.
-
-    Returns:
-        uint8 (3, H, W) in [0, 255]. Memory is pixel after pixel (channels_last), as decoded.
-
-    Raises:
-        OSError: the file cannot be opened.
-        ValueError: it holds no picture, or a broken one.
-        ModuleNotFoundError: Pillow is not installed.
-
-    Example:
-        >>> import os, tempfile
-        >>> from PIL import Image
-        >>> path = os.path.join(tempfile.mkdtemp(), "red.png")
-        >>> Image.new("RGB", (20, 10), (255, 0, 0)).save(path)
-        >>> read_image(path).shape
-        torch.Size([3, 10, 20])
-    """
-    from PIL import Image
-
-    with open(path, "rb") as file:
-        try:
-            with Image.open(file) as picture:
-                return to_rgb(picture)
-        except MemoryError:
-            raise
-        except Exception as error:  # Pillow's decoders raise a dozen types on broken files
-            name = os.fspath(path)
-            raise ValueError(f"path must name a readable picture, got {name!r}: {error}") from error
-
-
-def to_rgb(picture: Image.Image) -> Tensor:
-    """Converts a Pillow picture of any mode to 8-bit RGB, upright.
-
-    The EXIF orientation is applied. Grey values are repeated, palettes looked up; 16-bit grey
-    values are divided by 257; what is transparent is laid over white.
-
-    Args:
-        picture: a Pillow picture. Mode F (floats) has no agreed white and is refused.
-
-    Returns:
-        uint8 (3, H, W) in [0, 255]. Memory is pixel after pixel (channels_last), as decoded.
-
-    Raises:
-        TypeError: picture is no Pillow picture.
-        ValueError: picture has mode F.
-
-    Example:
-        >>> from PIL import Image
-        >>> to_rgb(Image.new("L", (2, 1), 7)).tolist()
-        [[[7, 7]], [[7, 7]], [[7, 7]]]
-    """
-    from PIL import Image, ImageOps
-
-    if not isinstance(picture, Image.Image):
-        raise TypeError(f"picture must be a Pillow picture, got {type(picture).__name__}")
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode == "F":
-        raise ValueError("picture must have 8 or 16 bits a value, got mode F")
-    if picture.mode.startswith("I"):
-        return _grey16(picture)
-    if picture.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    picture = picture.convert("RGB")
-    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return pixels.view(picture.height, picture.width, 3).permute(2, 0, 1)
-
-
-def _grey16(picture: Image.Image) -> Tensor:
-    # Image.convert("L") would clip 16-bit values at 255. 65535 = 257 * 255.
-    values = torch.frombuffer(bytearray(picture.convert("I").tobytes()), dtype=torch.int32)
-    grey = ((values.clamp(0, 65535) + 128) // 257).to(torch.uint8)
-    return grey.view(picture.height, picture.width, 1).repeat(1, 1, 3).permute(2, 0, 1)
-
-
-def to_tensor(picture: Picture) -> Tensor:
-    """A picture in any of its usual forms, as a tensor.
-
-    Args:
-        picture: a tensor (given back as it is), a Pillow picture, the path of a file, or a uint8
-            array (H, W, 3), (H, W, 4) or (H, W), RGB as in scikit-image.
-
-    Returns:
-        The tensor, or uint8 (3, H, W) in [0, 255].
-
-    Raises:
-        TypeError: picture is none of these.
-        OSError: the file cannot be opened.
-        ValueError: it holds no picture, or a broken one.
-        ModuleNotFoundError: Pillow is not installed.
-
-    Example:
-        >>> import numpy
-        >>> to_tensor(numpy.zeros((10, 20, 3), "uint8")).shape
-        torch.Size([3, 10, 20])
-    """
-    if isinstance(picture, Tensor):
-        return picture
-    if isinstance(picture, (str, os.PathLike)):
-        return read_image(picture)
-    from PIL import Image
-
-    if isinstance(picture, Image.Image):
-        return to_rgb(picture)
-    if not hasattr(picture, "__array_interface__"):
-        raise TypeError(
-            "picture must be a tensor, a Pillow picture, a path or an array, "
-            f"got {type(picture).__name__}"
-        )
-    if picture.dtype != "uint8" or picture.ndim not in (2, 3) or picture.shape[2:] not in _DEPTHS:
-        raise TypeError(
-            "picture must be a uint8 array (H, W, 3), (H, W, 4) or (H, W), "
-            f"got {picture.shape} of type {picture.dtype}"
-        )
-    return to_rgb(Image.fromarray(picture))
-
-
-class ToTensor:
-    """``to_tensor`` as a transform: the first step of a pipeline.
-
-    Example:
-        >>> from PIL import Image
-        >>> ToTensor()(Image.new("CMYK", (20, 10))).shape
-        torch.Size([3, 10, 20])
-    """
-
-    def __call__(self, picture: Picture) -> Tensor:
-        """Any form of a picture to a tensor."""
-        return to_tensor(picture)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+__all__ = [
+    "SIZES",
+    "Collate",
+    "JPEGFolder",
+    "JPEGTransform",
+    "ToTensor",
+    "preprocess",
+    "read_image",
+    "to_rgb",
+    "to_tensor",
+]
 
 
 def preprocess(network: str, train: bool = False) -> nn.Module:

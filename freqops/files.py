@@ -22,6 +22,7 @@ from freqops.ops import block_idct
 __all__ = [
     "DTYPES",
     "FORMATS",
+    "SOURCES",
     "Coefficients",
     "Settings",
     "metadata_of",
@@ -37,6 +38,7 @@ DTYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
+SOURCES = ("pixels", "jpeg")
 _FORMAT = "freqops.coefficients"
 _VERSION = 1
 
@@ -46,7 +48,9 @@ class Settings:
     """Everything that decides the numbers in a file.
 
     mean and std are those of all 192 channels, or None; resize is the new short side, crop the side
-    of the square from the middle.
+    of the square from the middle. source is "pixels", or "jpeg" for coefficients that were taken
+    from JPEG files as they are where there were any: resize and crop then count in blocks, as near
+    as eighths come (``freqops.data.JPEGTransform``).
     """
 
     channels: ChannelSelection
@@ -57,12 +61,20 @@ class Settings:
     dtype: str = "float32"
     resize: int | None = None
     crop: int | None = None
+    source: str = "pixels"
 
     def __post_init__(self) -> None:
         if len(set(self.channels.indices)) != len(self.channels):
             raise ValueError("channels must not repeat in a file, or it could not be inverted")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if self.source not in SOURCES:
+            raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {self.source!r}")
+        if self.source == "jpeg" and (self.chroma, self.rounding) != ("4:4:4", "none"):
+            raise ValueError(
+                "chroma and rounding must be '4:4:4' and 'none' with source 'jpeg', whose files "
+                f"have their own, got {self.chroma!r} and {self.rounding!r}"
+            )
         for name, value in (("resize", self.resize), ("crop", self.crop)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -70,6 +82,8 @@ class Settings:
     def words(self) -> str:
         """The settings as JSON: equal exactly where the settings are."""
         content = dataclasses.asdict(self) | {"channels": list(self.channels.indices)}
+        if self.source == "pixels":  # files without the word are of pixels
+            del content["source"]
         return json.dumps(content, sort_keys=True)
 
     @classmethod
@@ -88,7 +102,8 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Coefficients:
-    """One file: coefficients (C, gh, gw), the picture's height and width, the settings."""
+    """One file: coefficients (C, gh, gw), height and width of the picture that they cover, the
+    settings."""
 
     coefficients: Tensor
     size: tuple[int, int]

@@ -13,24 +13,14 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from freqops.data import read_image
+from freqops._jpeg_geometry import BLOCK, place, size_after
+from freqops._jpeg_picture import gather, upright
+from freqops._pictures import SUFFIXES, is_jpeg, read_image, resize_and_crop
 from freqops.files import DTYPES, Coefficients, Settings, metadata_of, write
+from freqops.jpeg import UnsupportedJPEG, read_coefficients
 from freqops.ops import block_dct
 
 __all__ = ["Job", "Summary", "find_pictures", "plan", "resize_and_crop", "run"]
-
-SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("jpg", "jpeg", "jpe", "jfif", "jp2", "png", "webp", "avif"),
-        *("bmp", "gif", "tif", "tiff", "ppm", "pgm"),
-    )
-)
-"""What counts as a picture inside a folder; a file named by itself may end in anything."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +33,13 @@ class Job:
 
 @dataclasses.dataclass
 class Summary:
-    """How a run went: files written, files found done, and each broken picture with its reason."""
+    """How a run went: files written, files found done, and each broken picture with its reason.
+
+    Of those written, ``decoded`` had no JPEG coefficients to take and went by their pixels.
+    """
 
     written: int = 0
+    decoded: int = 0
     done: int = 0
     broken: list[tuple[Path, str]] = dataclasses.field(default_factory=list)
 
@@ -105,35 +99,11 @@ def plan(
     return list(jobs.values())
 
 
-def resize_and_crop(picture: Tensor, resize: int | None, crop: int | None) -> Tensor:
-    """The paper's resize and crop (its released code, validation) on uint8 (3, H, W).
-
-    The short side becomes `resize`, the other floor(resize long / short), bilinear without
-    antialiasing; then the square of side `crop` from the middle.
-
-    Raises:
-        ValueError: the picture is smaller than the crop.
-    """
-    if resize is not None:
-        short, long = sorted(picture.shape[1:])
-        other = resize * long // short
-        size = (resize, other) if picture.shape[1] <= picture.shape[2] else (other, resize)
-        scaled = F.interpolate(picture[None].float(), size, mode="bilinear", antialias=False)[0]
-        picture = scaled.round().clamp(0, 255).to(torch.uint8)
-    if crop is not None:
-        height, width = picture.shape[1:]
-        if min(height, width) < crop:
-            raise ValueError(
-                f"a crop of {crop} must fit into the picture, which is {height} x {width}"
-            )
-        # Halves go to the even side, as in torchvision's center_crop.
-        top, left = round((height - crop) / 2), round((width - crop) / 2)
-        picture = picture[:, top : top + crop, left : left + crop]
-    return picture
-
-
-def convert(source: Path, settings: Settings) -> Coefficients:
-    """Reads a picture and transforms it."""
+def convert(source: Path, settings: Settings) -> tuple[Coefficients, bool]:
+    """Reads a picture and transforms it; True where its coefficients were taken as they are."""
+    if settings.source == "jpeg" and is_jpeg(source):
+        with contextlib.suppress(UnsupportedJPEG):
+            return _from_jpeg(source, settings), True
     picture = resize_and_crop(read_image(source), settings.resize, settings.crop)
     coefficients = block_dct(
         picture,
@@ -145,6 +115,30 @@ def convert(source: Path, settings: Settings) -> Coefficients:
         dtype=DTYPES[settings.dtype],
     )
     height, width = picture.shape[1:]
+    return Coefficients(coefficients, (height, width), settings), False
+
+
+def _from_jpeg(source: Path, settings: Settings) -> Coefficients:
+    try:
+        picture = upright(read_coefficients(source))
+    except UnsupportedJPEG:
+        raise
+    except ValueError as error:  # the path is told beside it
+        reason = str(error).removeprefix(f"read_coefficients: source {os.fspath(source)!r}: ")
+        raise ValueError(reason) from None
+    at = place(picture.height, picture.width, settings.resize, settings.crop)
+    coefficients = gather(
+        picture,
+        settings.channels,
+        mean=settings.statistics().get("mean"),
+        std=settings.statistics().get("std"),
+        scale=(at.scale_y, at.scale_x),
+        crop=(at.top, at.left, at.rows, at.columns),
+        dtype=DTYPES[settings.dtype],
+    )
+    # The last block may reach beyond the picture.
+    height = min(BLOCK * at.rows, size_after(picture.height, at.scale_y) - BLOCK * at.top)
+    width = min(BLOCK * at.columns, size_after(picture.width, at.scale_x) - BLOCK * at.left)
     return Coefficients(coefficients, (height, width), settings)
 
 
@@ -198,9 +192,10 @@ def run(
         else:
             waiting.append(job)
     with contextlib.closing(_in_threads(waiting, settings, workers)) as results:
-        for job, reason in results:
+        for job, (reason, taken) in results:
             if reason is None:
                 summary.written += 1
+                summary.decoded += settings.source == "jpeg" and not taken
             else:
                 summary.broken.append((job.source, reason))
             step(job, reason)
@@ -209,10 +204,10 @@ def run(
 
 def _in_threads(
     jobs: Sequence[Job], settings: Settings, workers: int
-) -> Generator[tuple[Job, str | None], None, None]:
-    """Each job as it ends, with why it is broken; an interrupt waits for those begun."""
+) -> Generator[tuple[Job, tuple[str | None, bool]], None, None]:
+    """Each job as it ends, with what `_one` says; an interrupt waits for those begun."""
     rest = iter(jobs)
-    running: dict[concurrent.futures.Future[str | None], Job] = {}
+    running: dict[concurrent.futures.Future[tuple[str | None, bool]], Job] = {}
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         while True:
             # Two a thread keep it busy, and keep the wait after an interrupt short.
@@ -225,14 +220,15 @@ def _in_threads(
                 yield running.pop(future), future.result()
 
 
-def _one(job: Job, settings: Settings) -> str | None:
+def _one(job: Job, settings: Settings) -> tuple[str | None, bool]:
+    """Why the picture is broken, and whether its coefficients were taken as they are."""
     try:
-        content = convert(job.source, settings)
+        content, taken = convert(job.source, settings)
     except (OSError, ValueError, MemoryError, RuntimeError) as error:
         # torch has a RuntimeError for what does not fit into memory.
-        return _reason(error.__cause__ or error)
+        return _reason(error.__cause__ or error), False
     write(content, job.target)
-    return None
+    return None, taken
 
 
 def _reason(error: BaseException) -> str:

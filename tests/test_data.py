@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import freqops.data
+from freqops import _pictures
 from freqops.channels import ChannelSelection
 from freqops.data import preprocess, read_image, to_rgb, to_tensor
 from freqops.nn import FrequencyTransform
@@ -370,7 +371,7 @@ def test_want_of_memory_is_not_the_files_fault(
     def exhausted(picture: object) -> Tensor:
         raise MemoryError
 
-    monkeypatch.setattr(freqops.data, "to_rgb", exhausted)
+    monkeypatch.setattr(_pictures, "to_rgb", exhausted)
     with pytest.raises(MemoryError):
         read_image(path)
 

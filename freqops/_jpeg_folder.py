@@ -1,0 +1,183 @@
+"""JPEGFolder: a folder of pictures, one subfolder a class, as frequency channels."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from freqops._pictures import SUFFIXES, is_jpeg, read_image
+from freqops.jpeg import MAX_PIXELS, JPEGCoefficients, UnsupportedJPEG, read_coefficients
+
+__all__ = ["JPEGFolder"]
+
+# Counters, one for each thread that decodes: the system numbers threads one after the other, so
+# those of two that are alive at a time rarely are equal modulo this, and then have to count within
+# the same microsecond to lose a count. 128 KiB.
+_COUNTERS = 1 << 14
+
+# Names in an error.
+_NAMED = 3
+
+
+class JPEGFolder(Dataset[tuple[Tensor, int]]):
+    """Pictures in torchvision's ImageFolder layout, root/class/.../picture.jpg, without decoding.
+
+    JPEG files are read as coefficients. Files of other formats, and JPEG files of a kind that is
+    not read (CMYK, 12 bits and the like; those too small for the transform), are decoded to pixels
+    and transformed, and counted. What a file is, its first bytes say, not its name.
+
+    For torch.utils.data.DataLoader with any number of workers, forked or spawned. With the same
+    torch.manual_seed and number of workers batches are the same; a transform that draws nothing
+    gives the same with any number.
+
+    Args:
+        root: folder of one folder for each class. Hidden files and folders are left out; pictures
+            are what ends as in freqops.transform.SUFFIXES, at any depth.
+        transform: JPEGCoefficients, or uint8 RGB (3, H, W) of what is decoded, to a tensor: a
+            ``JPEGTransform``. It must be picklable for spawned workers.
+        tolerant: of damaged JPEG files take what can be read, instead of raising.
+        max_pixels: JPEG files of more pixels are refused; None means no limit. Other formats have
+            Pillow's own.
+        decode_others: False refuses what would have to be decoded.
+
+    Attributes:
+        classes: names of the class folders, sorted.
+        class_to_idx: their numbers.
+        samples: (path, class number), sorted by class and path.
+        targets: the class numbers of the samples.
+
+    Raises:
+        TypeError: transform cannot be called.
+        ValueError: root is no folder, has no folders, or a class folder holds no pictures.
+
+    Example:
+        >>> import tempfile
+        >>> from freqops.data import Collate, JPEGTransform
+        >>> from PIL import Image
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for i, name in enumerate(["cat/a.jpg", "cat/b.png", "dog/c.jpg"]):
+        ...     (root / name).parent.mkdir(exist_ok=True)
+        ...     Image.new("RGB", (40 + 8 * i, 32), (200, 90, 30)).save(root / name)
+        >>> folder = JPEGFolder(root, JPEGTransform(24))
+        >>> loader = torch.utils.data.DataLoader(folder, batch_size=3, collate_fn=Collate("pad"))
+        >>> x, labels = next(iter(loader))
+        >>> x.shape, labels.tolist(), folder.decoded
+        (torch.Size([3, 24, 4, 7]), [0, 0, 1], 1)
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        transform: Callable[[JPEGCoefficients | Tensor], Tensor],
+        *,
+        tolerant: bool = False,
+        max_pixels: int | None = MAX_PIXELS,
+        decode_others: bool = True,
+    ) -> None:
+        if not callable(transform):
+            raise TypeError(
+                f"JPEGFolder: transform must be callable, got {type(transform).__name__}"
+            )
+        self.root = os.fspath(root)
+        self.transform = transform
+        self.tolerant = tolerant
+        self.max_pixels = max_pixels
+        self.decode_others = decode_others
+        self.classes = _classes(Path(root))
+        self.class_to_idx = {name: i for i, name in enumerate(self.classes)}
+        self.samples = _samples(Path(root), self.classes)
+        self.targets = [target for _, target in self.samples]
+        # Workers write where this process reads.
+        self._counts = torch.zeros(_COUNTERS, dtype=torch.int64)
+        self._counts.share_memory_()  # type: ignore[no-untyped-call]
+
+    @property
+    def decoded(self) -> int:
+        """How many pictures had to be decoded, by all workers together, repeats included."""
+        return int(self._counts.sum())
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """One picture and its class.
+
+        Raises:
+            IndexError: there is none of that number.
+            OSError: the file cannot be opened.
+            ValueError: it is broken, or would have to be decoded with ``decode_others=False``.
+        """
+        path, target = self.samples[index]
+        if is_jpeg(path):
+            try:
+                return self.transform(self._read(path)), target
+            except UnsupportedJPEG as error:
+                if not self.decode_others:
+                    raise UnsupportedJPEG(
+                        f"{path}: {error} (decode_others=True decodes it)"
+                    ) from error
+        elif not self.decode_others:
+            raise ValueError(f"{path} must be a JPEG file (decode_others=True decodes others)")
+        out = self.transform(read_image(path))
+        self._counts[threading.get_native_id() % _COUNTERS] += 1
+        return out, target
+
+    def __repr__(self) -> str:
+        counts = f"{len(self)} pictures, {len(self.classes)} classes"
+        return f"{type(self).__name__}({self.root!r}: {counts}, {self.transform!r})"
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """A copy counts for itself; in a spawned worker the memory is that of the first."""
+        self.__dict__.update(state)
+        if not self._counts.is_shared():  # type: ignore[no-untyped-call]
+            self._counts.share_memory_()  # type: ignore[no-untyped-call]
+
+    def _read(self, path: str) -> JPEGCoefficients:
+        return read_coefficients(path, tolerant=self.tolerant, max_pixels=self.max_pixels)
+
+
+def _classes(root: Path) -> list[str]:
+    if not root.is_dir():
+        raise ValueError(f"JPEGFolder: root must be a folder, found none at {root}")
+    classes = sorted(
+        entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."
+    )
+    if not classes:
+        raise ValueError(
+            f"JPEGFolder: root must hold a folder for each class, found none in {root}"
+        )
+    return classes
+
+
+def _samples(root: Path, classes: list[str]) -> list[tuple[str, int]]:
+    samples = []
+    empty = []
+    for target, name in enumerate(classes):
+        paths = _pictures(root / name)
+        if not paths:
+            empty.append(name)
+        samples += [(path, target) for path in paths]
+    if empty:
+        names = ", ".join(empty[:_NAMED]) + (", ..." if len(empty) > _NAMED else "")
+        raise ValueError(
+            f"JPEGFolder: every class folder must hold pictures, found none in {len(empty)} of "
+            f"{len(classes)} in {root}: {names}"
+        )
+    return samples
+
+
+def _pictures(folder: Path) -> list[str]:
+    """Paths of the pictures below a folder, links followed, in the order of torchvision's."""
+    paths = []
+    for here, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name[0] != "."]
+        for name in files:
+            if name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES:
+                paths.append((here, name))
+    return [os.path.join(here, name) for here, name in sorted(paths)]

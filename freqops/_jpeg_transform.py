@@ -1,0 +1,243 @@
+"""JPEGTransform: one picture, as coefficients or as pixels, to frequency channels of a set size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, SupportsIndex
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from freqops import _arguments
+from freqops._arguments import describe, integer
+from freqops._block_dct import block_dct
+from freqops._jpeg_gather import RESULTS
+from freqops._jpeg_geometry import (
+    BLOCK,
+    Box,
+    Placement,
+    draw_box,
+    draw_flip,
+    place,
+    place_box,
+    product,
+    size_after,
+)
+from freqops._jpeg_picture import gather, upright
+from freqops._modules import counted
+from freqops._pictures import SIZES, resize_and_crop
+from freqops.channels import ChannelSelection
+from freqops.jpeg import JPEGCoefficients, UnsupportedJPEG
+
+if TYPE_CHECKING:
+    from freqops.statistics import ChannelStatistics
+
+__all__ = ["JPEGTransform"]
+
+
+class JPEGTransform:
+    """Coefficients of a JPEG file to normalised frequency channels, without decoding.
+
+        upright -> scaled -> cropped -> flipped -> (X[channels] - mean) / std
+
+    all of it on blocks. Where ``preprocess`` makes pixels of a size, this makes blocks of that size
+    / 8, with the scale of one or two steps of eighths that comes nearest and the blocks that lie
+    nearest:
+
+    Evaluation: the scale nearest to resize / short side at which the picture has the crop's blocks,
+    and ceil(crop / 8) blocks a side from its middle. On the scale a picture misses the pixels' size
+    by 1/16 at most, but where a larger one is needed for the crop.
+
+    Training: a part of the picture is drawn as torchvision's RandomResizedCrop draws it (area 0.08
+    to 1, aspect ratio 3/4 to 4/3, from torch's generator, number for number); each axis has the
+    scale nearest to crop / the part's, never with fewer than the crop's blocks, and the blocks
+    whose middle is nearest to the part's; then a flip with probability 1/2. Scales end at 4: of a
+    smaller part its surroundings are taken too.
+
+    Pixels, for files of other formats, go the same way: the same scale and blocks, bicubic with
+    antialiasing, which is nearest to what scaling coefficients does, then `block_dct`.
+
+    Args:
+        channels: what ``ChannelSelection.of`` takes; None for all 192.
+        statistics: mean and std to normalise with; None does not normalise.
+        preprocess: "resnet50" (512, 448), "mobilenet_v2" (1024, 896), or (short side after the
+            resize, side of the crop) in pixels, None for what is not wanted. None: the whole
+            picture in its own size.
+        train: whether to draw crop and flip; the resize then counts for nothing.
+        dtype: of the result: float32, float16 or bfloat16.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above; train without a crop.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> from freqops.jpeg import read_coefficients
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (500, 375), (180, 90, 30)).save(file, "JPEG")
+        >>> picture = read_coefficients(file.getvalue())
+        >>> JPEGTransform(24, preprocess="resnet50")(picture).shape
+        torch.Size([24, 56, 56])
+        >>> JPEGTransform(24)(picture).shape
+        torch.Size([24, 47, 63])
+    """
+
+    def __init__(
+        self,
+        channels: ChannelSelection | SupportsIndex | Iterable[SupportsIndex] | None = 24,
+        statistics: ChannelStatistics | None = None,
+        preprocess: str | tuple[int | None, int | None] | None = None,
+        *,
+        train: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        from freqops.statistics import ChannelStatistics
+
+        name = "JPEGTransform"
+        if statistics is not None and not isinstance(statistics, ChannelStatistics):
+            raise TypeError(
+                f"{name}: statistics must be a ChannelStatistics or None, "
+                f"got {type(statistics).__name__}"
+            )
+        if not isinstance(train, bool):
+            raise TypeError(f"{name}: train must be True or False, got {describe(train)}")
+        _arguments.check_dtype(name, dtype, RESULTS)
+        self.channels = ChannelSelection.of(channels)
+        self.mean = None if statistics is None else statistics.mean.float()
+        self.std = None if statistics is None else statistics.std.float()
+        self.resize, self.crop = _sizes(preprocess)
+        self.train = train
+        self.dtype = dtype
+        if train and self.crop is None:
+            raise ValueError(f"{name}: preprocess must have a crop with train=True, got none")
+
+    def __call__(self, picture: JPEGCoefficients | Tensor) -> Tensor:
+        """Frequency channels of one picture.
+
+        Args:
+            picture: JPEGCoefficients as `freqops.jpeg.read_coefficients` gives them, or uint8 RGB
+                (3, H, W), upright.
+
+        Returns:
+            (C, rows, columns).
+
+        Raises:
+            TypeError: picture is neither.
+            ValueError: the crop does not fit into the resized picture.
+            UnsupportedJPEG: coefficients that cannot be scaled that far, 4 times at most, or turned
+                upright; its pixels can.
+        """
+        if isinstance(picture, JPEGCoefficients):
+            return self._of_coefficients(upright(picture))
+        if (
+            not isinstance(picture, Tensor)
+            or picture.dtype != torch.uint8
+            or picture.dim() != 3
+            or picture.shape[0] != 3
+        ):
+            raise TypeError(
+                "JPEGTransform: picture must be JPEGCoefficients or a uint8 tensor [3, H, W], "
+                f"got {describe(picture)}"
+            )
+        height, width = picture.shape[1:]
+        box, flip = self._drawn(height, width)
+        try:
+            pixels = _window(picture, self._placed(height, width, box, flip))
+        except UnsupportedJPEG:  # too small for steps of eighths; pixels take any size
+            pixels = self._resized(picture, box, flip)
+        return block_dct(pixels, self.channels, mean=self.mean, std=self.std, dtype=self.dtype)
+
+    def __repr__(self) -> str:
+        settings = [counted(self.channels), f"normalise={self.mean is not None}"]
+        settings += [f"resize={self.resize}", f"crop={self.crop}", f"train={self.train}"]
+        return f"{type(self).__name__}({', '.join(settings)}, dtype={self.dtype})"
+
+    def _of_coefficients(self, picture: JPEGCoefficients) -> Tensor:
+        box, flip = self._drawn(picture.height, picture.width)
+        at = self._placed(picture.height, picture.width, box, flip)
+        return gather(
+            picture,
+            self.channels,
+            mean=self.mean,
+            std=self.std,
+            scale=(at.scale_y, at.scale_x),
+            crop=(at.top, at.left, at.rows, at.columns),
+            flip=at.flip,
+            dtype=self.dtype,
+        )
+
+    def _drawn(self, height: int, width: int) -> tuple[Box | None, bool]:
+        return (draw_box(height, width), draw_flip()) if self.train else (None, False)
+
+    def _placed(self, height: int, width: int, box: Box | None, flip: bool) -> Placement:
+        if box is None:
+            return place(height, width, self.resize, self.crop)
+        assert self.crop is not None
+        return place_box(height, width, box, -(-self.crop // BLOCK), flip)
+
+    def _resized(self, picture: Tensor, box: Box | None, flip: bool) -> Tensor:
+        """The paper's geometry to the pixel."""
+        if box is None:
+            return resize_and_crop(picture, self.resize, self.crop)
+        assert self.crop is not None
+        part = picture[:, box.top : box.top + box.height, box.left : box.left + box.width]
+        size = (self.crop, self.crop)
+        part = _rounded(F.interpolate(part[None].float(), size, mode="bicubic", antialias=True))
+        return part.flip(2) if flip else part
+
+
+def _window(picture: Tensor, at: Placement) -> Tensor:
+    """What the blocks of a placement cover, in pixels."""
+    height, width = picture.shape[1:]
+    scaled = _scaled(picture, at.scale_y, at.scale_x)
+    top, left = BLOCK * at.top, BLOCK * at.left
+    bottom = min(top + BLOCK * at.rows, size_after(height, at.scale_y))
+    right = min(left + BLOCK * at.columns, size_after(width, at.scale_x))
+    part = scaled[:, top:bottom, left:right]
+    if not at.flip:
+        return part
+    # The flip is one of whole blocks: what the last one lacks repeats its last column first.
+    lacking = BLOCK * at.columns - part.shape[2]
+    return torch.cat([part, part[:, :, -1:].expand(-1, -1, lacking)], 2).flip(2)
+
+
+def _scaled(picture: Tensor, scale_y: tuple[int, ...], scale_x: tuple[int, ...]) -> Tensor:
+    """By exactly these scales, whose products rarely make whole pixels of a picture: a resize to
+    the rounded size would drift by up to a pixel from one side to the other. At least as large as
+    size_after says, from copies of the last row and column."""
+    factors = (product(scale_y), product(scale_x))
+    if factors == (1.0, 1.0):
+        return picture
+    # Two steps round up by less than 1 each, and the second makes at most 2 of the first's.
+    spare = [math.ceil(4 / factor) for factor in factors]
+    pixels = F.pad(picture[None].float(), (0, spare[1], 0, spare[0]), mode="replicate")
+    return _rounded(F.interpolate(pixels, scale_factor=factors, mode="bicubic", antialias=True))
+
+
+def _rounded(pixels: Tensor) -> Tensor:
+    return pixels[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def _sizes(
+    preprocess: str | tuple[int | None, int | None] | None,
+) -> tuple[int | None, int | None]:
+    """The short side after the resize and the side of the crop."""
+    if preprocess is None:
+        return None, None
+    if isinstance(preprocess, str) and preprocess in SIZES:
+        return SIZES[preprocess]
+    if isinstance(preprocess, str) or not isinstance(preprocess, Sequence) or len(preprocess) != 2:
+        names = ", ".join(map(repr, SIZES))
+        raise (ValueError if isinstance(preprocess, str) else TypeError)(
+            f"JPEGTransform: preprocess must be {names}, a pair (resize, crop) or None, "
+            f"got {preprocess!r}"
+        )
+    sizes = []
+    for name, value in zip(("resize", "crop"), preprocess, strict=True):
+        size = None if value is None else integer("JPEGTransform", name, value)
+        if size is not None and size < 1:
+            raise ValueError(f"JPEGTransform: {name} must be at least 1, got {size}")
+        sizes.append(size)
+    return sizes[0], sizes[1]

@@ -1,0 +1,449 @@
+"""JPEGTransform, JPEGFolder and Collate: sizes, fallbacks, counts, workers, errors."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import pickle
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from freqops import block_dct
+from freqops._jpeg_geometry import place
+from freqops._jpeg_picture import gather, upright
+from freqops.channels import ChannelSelection
+from freqops.data import Collate, JPEGFolder, JPEGTransform, read_image
+from freqops.jpeg import JPEGCoefficients, UnsupportedJPEG, read_coefficients
+from freqops.statistics import ChannelStatistics
+
+Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+
+ORIENTATION = 0x0112
+
+
+def smooth(height: int, width: int, seed: int = 0) -> Image.Image:
+    """A coloured picture whose detail is coarse enough to survive a scale of 1/4."""
+    small = np.random.default_rng(seed).integers(40, 216, (height // 40 + 3, width // 40 + 3, 3))
+    picture = Image.fromarray(small.astype("uint8"))
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def jpeg(picture: Image.Image, subsampling: str = "4:4:4", orientation: int = 1) -> bytes:
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    options = {} if picture.mode != "RGB" else {"subsampling": subsampling}
+    picture.save(file, "JPEG", quality=95, exif=exif, **options)
+    return file.getvalue()
+
+
+def decoded(data: bytes) -> Tensor:
+    """uint8 (3, H, W), upright."""
+    from freqops.data import to_rgb
+
+    return to_rgb(Image.open(io.BytesIO(data)))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three classes: JPEG files of several kinds, a PNG named .jpg, a CMYK file, one too small."""
+    files = {
+        "cat/a.jpg": jpeg(smooth(90, 120, 1)),
+        "cat/b.JPEG": jpeg(smooth(120, 90, 2), "4:2:0", 6),
+        "cat/deep/c.jpg": jpeg(smooth(101, 77, 3).convert("L")),
+        "cat/notes.txt": b"no picture",
+        "cat/.hidden.jpg": b"",
+        "dog/png.jpg": b"",
+        "dog/cmyk.jpg": b"",
+        "dog/d.jpg": jpeg(smooth(80, 80, 4), "4:2:2"),
+        "emu/small.jpg": jpeg(smooth(12, 11, 5)),
+        ".git/x.jpg": b"",
+    }
+    for name, data in files.items():
+        path = tmp_path / "root" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    smooth(70, 75, 6).save(tmp_path / "root/dog/png.jpg", "PNG")
+    smooth(70, 75, 7).convert("CMYK").save(tmp_path / "root/dog/cmyk.jpg", "JPEG", quality=95)
+    return tmp_path / "root"
+
+
+OTHERS = 2
+"""Files of `root` that are no JPEG files of a kind that is read."""
+
+
+def check(error: Tensor, subsampling: str) -> None:
+    """Measured at most 0.44 RMS for luma, and for chroma 0.42, 1.48 and 1.79: signals are of 32 and
+    25. It is the decoder's rounding, bicubic weights against those of the DCT, and the decoder's
+    smoothing of chroma, which has none here."""
+    assert error[:64].square().mean().sqrt() < 0.5
+    limit = {"4:4:4": 0.5, "4:2:2": 1.7, "4:2:0": 2.0}[subsampling]
+    assert error[64:].square().mean().sqrt() < limit
+
+
+class TestTransform:
+    @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+    @pytest.mark.parametrize("preprocess", [None, (64, 48), (None, 40), (150, None), (97, 96)])
+    @pytest.mark.parametrize("size", [(90, 120), (121, 75), (100, 100)])
+    def test_pixels_go_the_same_way(
+        self,
+        subsampling: str,
+        preprocess: tuple[int | None, int | None] | None,
+        size: tuple[int, int],
+    ) -> None:
+        data = jpeg(smooth(*size), subsampling)
+        transform = JPEGTransform(192, preprocess=preprocess)
+        got, want = transform(read_coefficients(data)), transform(decoded(data))
+        assert got.shape == want.shape
+        check(got - want, subsampling)
+
+    @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+    def test_pixels_are_drawn_alike_in_training(self, subsampling: str) -> None:
+        transform = JPEGTransform(192, preprocess=(None, 64), train=True)
+        draw = random.Random(0)
+        pictures = set()
+        for seed in range(60):
+            data = jpeg(smooth(draw.randint(64, 200), draw.randint(64, 200), seed), subsampling)
+            torch.manual_seed(seed)
+            got = transform(read_coefficients(data))
+            torch.manual_seed(seed)
+            want = transform(decoded(data))
+            assert got.shape == want.shape == (192, 8, 8)
+            check(got - want, subsampling)
+            pictures.add(got[0].sum().item())
+        assert len(pictures) == 60
+
+    def test_training_flips_half_of_them(self) -> None:
+        """A ramp from left to right: the sign of the first horizontal frequency says which."""
+        ramp = np.broadcast_to(np.linspace(20, 230, 128)[None, :, None], (128, 128, 3))
+        picture = read_coefficients(jpeg(Image.fromarray(np.rint(ramp).astype("uint8"))))
+        transform = JPEGTransform([1], preprocess=(None, 32), train=True)
+        torch.manual_seed(0)
+        flipped = sum(bool(transform(picture).mean() > 0) for _ in range(400))
+        assert 160 < flipped < 240
+
+    def test_evaluation_is_gather_at_the_place(self) -> None:
+        statistics = ChannelStatistics(mean=list(range(192)), std=[2.0] * 192)
+        selection = ChannelSelection([5, 70, 0])
+        c = read_coefficients(jpeg(smooth(90, 120), "4:2:0", 6))
+        transform = JPEGTransform(selection, statistics, (64, 48), dtype=torch.float16)
+        up = upright(c)
+        assert (up.height, up.width) == (120, 80)  # whole blocks of chroma of 120 x 90
+        at = place(up.height, up.width, 64, 48)
+        want = gather(
+            up,
+            selection,
+            mean=statistics.mean.float(),
+            std=statistics.std.float(),
+            scale=(at.scale_y, at.scale_x),
+            crop=(at.top, at.left, 6, 6),
+            dtype=torch.float16,
+        )
+        assert torch.equal(transform(c), want)
+
+    def test_names_are_the_papers_sizes(self) -> None:
+        c = read_coefficients(jpeg(smooth(375, 500)))
+        assert JPEGTransform(24, preprocess="resnet50")(c).shape == (24, 56, 56)
+        assert JPEGTransform(6, preprocess="mobilenet_v2")(c).shape == (6, 112, 112)
+        assert JPEGTransform(6, preprocess="resnet50", train=True)(c).shape == (6, 56, 56)
+
+    @pytest.mark.parametrize("train", [False, True])
+    def test_pictures_too_small_for_eighths(self, train: bool) -> None:
+        data = jpeg(smooth(20, 17))
+        transform = JPEGTransform(24, preprocess=(96, 88), train=train)
+        with pytest.raises(UnsupportedJPEG, match="scaled 4 times at most"):
+            transform(read_coefficients(data))
+        out = transform(decoded(data))
+        assert out.shape == (24, 11, 11)
+        assert abs(out[0].mean() / 8 + 128 - decoded(data).float().mean()) < 40
+
+    def test_it_survives_pickling(self) -> None:
+        transform = JPEGTransform(24, ChannelStatistics.photographs(), "resnet50", train=True)
+        copied = pickle.loads(pickle.dumps(transform))
+        assert repr(copied) == repr(transform)
+        assert "resize=512, crop=448, train=True, dtype=torch.float32" in repr(copied)
+        assert copied.channels == transform.channels
+        assert torch.equal(copied.mean, transform.mean)
+
+    @pytest.mark.parametrize(
+        ("arguments", "error", "message"),
+        [
+            ({"channels": 0}, ValueError, "channels must lie in"),
+            ({"statistics": [0.0]}, TypeError, "statistics must be a ChannelStatistics or None"),
+            ({"preprocess": "vgg"}, ValueError, "preprocess must be 'resnet50', 'mobilenet_v2', a"),
+            ({"preprocess": 448}, TypeError, "a pair .resize, crop. or None, got 448"),
+            ({"preprocess": (0, 8)}, ValueError, "resize must be at least 1, got 0"),
+            ({"preprocess": (8, 1.5)}, TypeError, "crop must"),
+            ({"train": 1}, TypeError, "train must be True or False"),
+            ({"train": True}, ValueError, "preprocess must have a crop with train=True, got none"),
+            ({"dtype": torch.float64}, ValueError, "dtype must be one of float32, float16"),
+        ],
+    )
+    def test_wrong_arguments(
+        self, arguments: dict[str, object], error: type[Exception], message: str
+    ) -> None:
+        with pytest.raises(error, match=message):
+            JPEGTransform(**arguments)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("wrong", [None, b"", torch.zeros(3, 8, 8), torch.zeros(8, 8).byte()])
+    def test_wrong_pictures(self, wrong: object) -> None:
+        with pytest.raises(TypeError, match="picture must be JPEGCoefficients or a uint8 tensor"):
+            JPEGTransform()(wrong)  # type: ignore[arg-type]
+
+
+class Seen:
+    """A transform that tells what it was given."""
+
+    def __call__(self, picture: JPEGCoefficients | Tensor) -> Tensor:
+        return torch.full((1, 1, 1), float(isinstance(picture, JPEGCoefficients)))
+
+
+class TestFolder:
+    def test_the_layout_is_torchvisions(self, root: Path) -> None:
+        folder = JPEGFolder(root, Seen())
+        assert folder.classes == ["cat", "dog", "emu"]
+        assert folder.class_to_idx == {"cat": 0, "dog": 1, "emu": 2}
+        names = [str(Path(path).relative_to(root)) for path, _ in folder.samples]
+        assert names == [
+            "cat/a.jpg",
+            "cat/b.JPEG",
+            "cat/deep/c.jpg",
+            "dog/cmyk.jpg",
+            "dog/d.jpg",
+            "dog/png.jpg",
+            "emu/small.jpg",
+        ]
+        assert folder.targets == [0, 0, 0, 1, 1, 1, 2]
+        assert len(folder) == 7
+        assert "7 pictures, 3 classes" in repr(folder)
+        try:
+            from torchvision.datasets import ImageFolder
+        except (ImportError, RuntimeError) as error:
+            pytest.skip(f"torchvision cannot be imported: {error}")
+        (root / ".git/x.jpg").unlink()
+        (root / ".git").rmdir()
+        (root / "cat/.hidden.jpg").unlink()
+        theirs = ImageFolder(root)
+        assert folder.samples == theirs.samples
+        assert folder.class_to_idx == theirs.class_to_idx
+
+    def test_what_is_no_jpeg_of_ours_is_decoded_and_counted(self, root: Path) -> None:
+        transform = JPEGTransform(24)
+        folder = JPEGFolder(root, transform)
+        for i, (path, target) in enumerate(folder.samples):
+            before = folder.decoded
+            x, label = folder[i]
+            assert label == target
+            other = Path(path).name in ("cmyk.jpg", "png.jpg")
+            assert folder.decoded - before == other
+            want = transform(read_image(path) if other else read_coefficients(path))
+            assert torch.equal(x, want)
+        assert folder.decoded == OTHERS
+        with pytest.raises(IndexError):
+            folder[7]
+
+    def test_pictures_too_small_for_the_transform_are_decoded(self, root: Path) -> None:
+        folder = JPEGFolder(root, JPEGTransform(24, preprocess=(64, 64)))
+        assert folder[6][0].shape == (24, 8, 8)
+        assert folder.decoded == 1
+
+    def test_decoding_can_be_refused(self, root: Path) -> None:
+        folder = JPEGFolder(root, JPEGTransform(24, preprocess=(64, 64)), decode_others=False)
+        with pytest.raises(UnsupportedJPEG, match=r"cmyk.jpg.*CMYK.*decode_others=True"):
+            folder[3]
+        with pytest.raises(ValueError, match=r"png.jpg must be a JPEG file .decode_others=True"):
+            folder[5]
+        with pytest.raises(UnsupportedJPEG, match=r"small.jpg: .*4 times at most"):
+            folder[6]
+        assert folder.decoded == 0
+
+    def test_broken_files_raise_with_their_path(self, root: Path) -> None:
+        whole = (root / "cat/a.jpg").read_bytes()
+        (root / "cat/a.jpg").write_bytes(whole[: len(whole) // 2])
+        (root / "dog/d.jpg").write_bytes(b"nothing of the kind")
+        folder = JPEGFolder(root, JPEGTransform(24))
+        for i, name in ((0, "cat/a.jpg"), (4, "dog/d.jpg")):
+            with pytest.raises(ValueError, match=name):
+                folder[i]
+        assert folder.decoded == 0
+        tolerant = JPEGFolder(root, JPEGTransform(24), tolerant=True)
+        assert tolerant[0][0].shape == (24, 12, 15)
+        with pytest.raises(ValueError, match=r"cat/b.JPEG.*pixels"):
+            JPEGFolder(root, JPEGTransform(24), max_pixels=10000)[1]
+
+    @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than processors
+    @pytest.mark.parametrize(
+        ("start", "persistent"), [("fork", False), ("fork", True), ("spawn", True)]
+    )
+    def test_counts_of_all_workers_arrive(self, root: Path, start: str, persistent: bool) -> None:
+        for i in range(12):
+            smooth(70, 75, i).save(root / f"emu/{i}.png")
+        folder = JPEGFolder(root, JPEGTransform(24))
+        loader = DataLoader(
+            folder,
+            batch_size=2,
+            num_workers=3 if start == "fork" else 2,  # each imports torch anew
+            collate_fn=Collate("pad"),
+            multiprocessing_context=start,
+            persistent_workers=persistent,
+        )
+        for epoch in range(1, 3):
+            assert sum(len(labels) for _, labels in loader) == 19
+            assert folder.decoded == epoch * (OTHERS + 12)
+        folder[5]
+        assert folder.decoded == 2 * (OTHERS + 12) + 1
+
+    def test_copies_count_for_themselves_and_still_share(self, root: Path) -> None:
+        folder = JPEGFolder(root, JPEGTransform(24))
+        folder[5]
+        for other in (pickle.loads(pickle.dumps(folder)), copy.deepcopy(folder)):
+            assert other.samples == folder.samples
+            assert other.decoded == 1
+            loader = DataLoader(
+                other,
+                batch_size=7,
+                num_workers=1,
+                collate_fn=Collate(),
+                multiprocessing_context="fork",
+            )
+            next(iter(loader))
+            assert other.decoded == 1 + OTHERS
+        assert folder.decoded == 1
+
+    @pytest.mark.filterwarnings("ignore:This DataLoader will create")
+    def test_batches_repeat(self, root: Path) -> None:
+        def epoch(folder: JPEGFolder, workers: int) -> list[Tensor]:
+            torch.manual_seed(3)
+            loader = DataLoader(
+                folder,
+                batch_size=3,
+                shuffle=True,
+                num_workers=workers,
+                collate_fn=Collate("crop"),
+                multiprocessing_context="fork" if workers else None,
+            )
+            return [x for x, _ in loader]
+
+        def same(a: list[Tensor], b: list[Tensor]) -> bool:
+            return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+        train = JPEGFolder(root, JPEGTransform(24, preprocess=(None, 32), train=True))
+        assert same(epoch(train, 2), epoch(train, 2))
+        assert same(epoch(train, 0), epoch(train, 0))
+        assert not same(epoch(train, 0), epoch(train, 2))  # else the draws would not be drawn
+        plain = JPEGFolder(root, JPEGTransform(24))
+        first = epoch(plain, 0)
+        assert same(first, epoch(plain, 1))
+        assert same(first, epoch(plain, 3))
+
+    def test_errors_name_what_is_missing(self, root: Path, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"root must be a folder, found none at .*nowhere"):
+            JPEGFolder(tmp_path / "nowhere", Seen())
+        with pytest.raises(ValueError, match="root must be a folder"):
+            JPEGFolder(root / "cat/a.jpg", Seen())
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(ValueError, match="root must hold a folder for each class, found none"):
+            JPEGFolder(tmp_path / "empty", Seen())
+        (root / "ant").mkdir()
+        (root / "bee").mkdir()
+        (root / "bee/notes.txt").touch()
+        with pytest.raises(ValueError, match=r"found none in 2 of 5 in .*: ant, bee$"):
+            JPEGFolder(root, Seen())
+        with pytest.raises(TypeError, match="transform must be callable, got NoneType"):
+            JPEGFolder(root, None)  # type: ignore[arg-type]
+
+
+class TestCollate:
+    pictures = ((torch.ones(2, 5, 7), 3), (2 * torch.ones(2, 6, 4), 1))
+
+    def test_pad(self) -> None:
+        x, labels, sizes = Collate("pad", multiple=4, sizes=True)(self.pictures)  # type: ignore[misc]
+        want = torch.zeros(2, 2, 8, 8)
+        want[0, :, :5, :7] = 1
+        want[1, :, :6, :4] = 2
+        assert torch.equal(x, want)
+        assert labels.dtype == torch.int64
+        assert labels.tolist() == [3, 1]
+        assert sizes.tolist() == [[5, 7], [6, 4]]
+        assert Collate()(self.pictures)[0].shape == (2, 2, 6, 7)
+
+    def test_crop(self) -> None:
+        ramp = torch.arange(5.0)[:, None] * 10 + torch.arange(7.0)
+        batch = [(ramp[None], 0), (torch.zeros(1, 3, 4), 1)]
+        x, _ = Collate("crop")(batch)  # type: ignore[misc]
+        assert torch.equal(x[0, 0], ramp[1:4, 1:5])
+        x, _, sizes = Collate("crop", multiple=2, sizes=True)(batch)  # type: ignore[misc]
+        assert torch.equal(x[0, 0], ramp[1:3, 1:5])
+        assert sizes.tolist() == [[5, 7], [3, 4]]
+
+    def test_equal(self) -> None:
+        batch = [(torch.ones(2, 3, 4, dtype=torch.float16), True), (torch.zeros(2, 3, 4).half(), 0)]
+        x, labels = Collate("equal")(batch)  # type: ignore[misc]
+        assert x.dtype == torch.float16
+        assert x[:, 0, 0, 0].tolist() == [1, 0]
+        assert labels.tolist() == [1, 0]
+
+    def test_it_survives_pickling(self) -> None:
+        collate = Collate("crop", multiple=3, sizes=True)
+        assert repr(pickle.loads(pickle.dumps(collate))) == repr(collate)
+
+    @pytest.mark.parametrize(
+        ("collate", "batch", "error", "message"),
+        [
+            (Collate("equal"), pictures, ValueError, "5 x 7 and 6 x 4 blocks: fit='pad' or fit='c"),
+            (Collate("crop", multiple=5), pictures, ValueError, "5 x 5 blocks for multiple=5"),
+            (Collate(), [], ValueError, "at least one picture, got none"),
+            (
+                Collate(),
+                [(torch.ones(2, 3, 4), 0), (torch.ones(2, 3, 4).half(), 0)],
+                TypeError,
+                "one dtype, got torch.float32 and torch.float16",
+            ),
+            (
+                Collate(),
+                [(torch.ones(2, 3, 4), 0), (torch.ones(3, 3, 4), 0)],
+                ValueError,
+                "got 2 and 3",
+            ),
+            (Collate(), [torch.ones(2, 3, 4)], TypeError, "pairs of a tensor"),
+            (Collate(), [(torch.ones(3, 4), 0)], TypeError, "pairs of a tensor"),
+        ],
+    )
+    def test_wrong_batches(
+        self, collate: Collate, batch: list[object], error: type[Exception], message: str
+    ) -> None:
+        with pytest.raises(error, match=message):
+            collate(batch)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("arguments", "error", "message"),
+        [
+            ({"fit": "stretch"}, ValueError, "fit must be one of 'pad', 'crop', 'equal'"),
+            ({"multiple": 0}, ValueError, "multiple must be at least 1, got 0"),
+            ({"multiple": 1.5}, TypeError, "multiple must"),
+            ({"fit": "equal", "multiple": 2}, ValueError, "multiple must be 1 with fit='equal'"),
+            ({"sizes": 1}, TypeError, "sizes must be True or False"),
+        ],
+    )
+    def test_wrong_arguments(
+        self, arguments: dict[str, object], error: type[Exception], message: str
+    ) -> None:
+        with pytest.raises(error, match=message):
+            Collate(**arguments)  # type: ignore[arg-type]
+
+
+def test_the_whole_picture_is_block_dct_of_the_decoded_one() -> None:
+    """No scale, 4:4:4: nothing but the decoder's rounding between them."""
+    data = jpeg(smooth(61, 83))
+    want = block_dct(decoded(data))
+    got = JPEGTransform(None)(read_coefficients(data))
+    assert got.shape == (192, math.ceil(61 / 8), math.ceil(83 / 8))
+    # Incomplete blocks hold the encoder's padding, and block_dct's own.
+    assert (got - want)[:, :7, :10].abs().max() < 4
