@@ -394,6 +394,36 @@ def test_a_grid_of_two_to_the_31_blocks_is_refused(cuda: Backend) -> None:
         gather(cuda, Files(one, None, None, None, "gray"), [0])
 
 
+def test_what_would_leave_memory_is_refused(cuda: Backend) -> None:
+    given = files("4:2:0", 2, 3, 5)
+    for change, message in (
+        ({"channels": [192]}, r"channels must lie in \[0, 192\), got 192"),
+        ({"mean": torch.zeros(3)}, r"mean must be \[1\] or \[192\], got \[3\]"),
+        ({"std": torch.ones(1, dtype=torch.int32)}, "std must be float32 or float64"),
+        ({"crop": (0, 1, 3, 5)}, "left and columns must lie within the 5 blocks"),
+        ({"scale": 17}, r"scale_y must lie in \[1, 16\]"),
+        ({"dtype": F64}, "dtype must be float32, float16 or bfloat16"),
+        ({"given": dataclasses.replace(given, cb=given.y)}, r"cb must be \[2, 2, 3, 64\]"),
+        ({"given": dataclasses.replace(given, cr=None)}, 'cr must be a tensor for "4:2:0"'),
+    ):
+        arguments = {"given": given, "channels": [0], "crop": (0, 0, 3, 5), **change}
+        with pytest.raises(RuntimeError, match=f"jpeg_gather: {message}"):
+            gather(cuda, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_all_tensors_are_on_one_device() -> None:
+    given, part = files("4:2:0", 1, 2, 2), (0, 0, 2, 2)
+    for i, name in ((1, "cb"), (3, "tables"), (4, "mean"), (5, "std")):
+        tensors = [given.y, given.cb, given.cr, given.tables, torch.zeros(1), torch.ones(1)]
+        placed = [t if k == i or t is None else t.cuda() for k, t in enumerate(tensors)]
+        with pytest.raises(RuntimeError, match=f"jpeg_gather: {name} must be on the device"):
+            torch.ops.freqops.jpeg_gather(
+                *placed[:4], [0], *placed[4:], "4:2:0", [8], [8], *part, False, "float32"
+            )
+
+
 def run_between_guards() -> None:
     """Every tensor beside pages that may not be read."""
     torch.ops.load_library(str(EMULATED))

@@ -21,9 +21,8 @@ std::string missing_scans(const jpeg_decompress_struct& cinfo) {
     // The table is taken up when the first scan of its component begins.
     if (cinfo.comp_info[i].quant_table == nullptr) return "no scan holds " + name;
     if (cinfo.coef_bits == nullptr) continue;
-    // Bits of the point transform that are still to come; -1 where no scan has come.
+    // Bits of each coefficient that are still to come; -1 where none has come.
     const int* bits = cinfo.coef_bits[i];
-    if (bits[0] < 0) return "no scan holds the DC coefficients of " + name;
     if (std::any_of(bits, bits + kBlock, [](int b) { return b != 0; })) {
       return "the last scans of " + name + " are missing";
     }
