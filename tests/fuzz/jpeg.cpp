@@ -12,7 +12,8 @@
 //           $B/libjpeg.a -o $B/fuzz
 //   mkdir -p $B/corpus && python tests/fuzz/corpus.py unpack $B/corpus
 //   $B/fuzz -max_len=4096 -timeout=10 -dict=tests/fuzz/jpeg.dict $B/corpus
-//   $B/fuzz -merge=1 $B/small $B/corpus      # then: corpus.py pack $B/small
+//   mkdir $B/small && $B/fuzz -merge=1 -use_counters=0 $B/small $B/corpus
+//   python tests/fuzz/corpus.py pack $B/small
 //
 // With another compiler, over files: -DFREQOPS_REPLAY in place of fuzzer.
 #include <cstdint>
