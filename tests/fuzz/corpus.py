@@ -1,4 +1,4 @@
-"""Packs and unpacks the corpus of the JPEG reader's fuzzer: jpeg.cpp says how it is used.
+"""Packs and unpacks the corpus of the JPEG reader's fuzzer: README.md says how it is used.
 
 python tests/fuzz/corpus.py unpack FOLDER
 python tests/fuzz/corpus.py pack FOLDER
