@@ -49,7 +49,9 @@ def test_local_memory_fails_the_build(tmp_path: Path, index: str, ok: bool) -> N
     """A kernel that indexes an array by a number read at run time, compiled as ours are."""
     record = OBJECTS.parent / "compile_commands.json"
     commands = json.loads(record.read_text()) if record.exists() else []
-    ours = [c["command"] for c in commands if c["file"].endswith("csrc/cuda/block_dct.cu")]
+    # The host's compiler has the same file, for the tests of CUDA without a GPU.
+    kernels = [c["command"] for c in commands if c["file"].endswith("csrc/cuda/block_dct.cu")]
+    ours = [command for command in kernels if " -x cu " in command]
     if not ours:
         pytest.skip("the CUDA library is not built here")
     source = tmp_path / "kernel.cu"
