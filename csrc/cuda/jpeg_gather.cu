@@ -7,8 +7,11 @@
 // with shared memory between the two, as in analysis.cuh. A warp reads four whole blocks, 512
 // neighbouring bytes; blocks that are repeated across are read by lanes of the same access, those that
 // are repeated down by thread blocks that run at the same time, from the second-level cache. Results are
-// written once. Mapping across first takes rows as they come from memory: no source has to fit shared
-// memory, however many of them a result is made of.
+// written once. Banks: rows go in and columns come out as tile.cuh says; the steps of a warp's eight
+// rows are 256 neighbouring bytes, which four blocks share.
+//
+// Mapping across first takes rows as they come from memory: no source has to fit shared memory,
+// however many of them a result is made of.
 #include "jpeg_gather.h"
 
 #include "analysis.cuh"
