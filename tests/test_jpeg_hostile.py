@@ -405,6 +405,20 @@ def test_flipped_bits(kind: str) -> None:
     assert refused > 200
 
 
+def test_a_second_frame_header_that_the_end_cuts_off() -> None:
+    """libjpeg has taken over sizes and components of it before it says that it is one too many."""
+    for kind in ("gray", "baseline", "progressive"):
+        whole = read_coefficients(FILES[kind])
+        header = b"\xff\xc2\x00\x11\x08\x00\x09\x00\x08\xff" + 7 * b"\xff"
+        for length in range(2, len(header)):
+            data = FILES[kind].removesuffix(END) + header[:length]
+            assert isinstance(outcome(data), str)
+            got = outcome(data, tolerant=True)
+            if isinstance(got, JPEGCoefficients):
+                assert (got.height, got.width) == (whole.height, whole.width)
+                assert got.subsampling == whole.subsampling and torch.equal(got.y, whole.y)
+
+
 def test_the_corpus_of_the_fuzzer() -> None:
     with tarfile.open(CORPUS) as archive:
         contents = [archive.extractfile(member).read() for member in archive]

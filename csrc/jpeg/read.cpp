@@ -14,10 +14,10 @@ namespace {
 // What no scan brought; empty where all is there. T.81 lets a progressive file end, with its end
 // marker, before the last bits of its coefficients, but encoders do not: it is a truncated file that
 // a program closed.
-std::string missing_scans(const jpeg_decompress_struct& cinfo) {
+std::string missing_scans(const jpeg_decompress_struct& cinfo, const Frame& frame) {
   constexpr const char* kNames[] = {"Y", "Cb", "Cr"};
-  for (int i = 0; i < cinfo.num_components; ++i) {
-    const std::string name = cinfo.num_components == 1 ? "the gray values" : kNames[i];
+  for (int i = 0; i < frame.components; ++i) {
+    const std::string name = frame.components == 1 ? "the gray values" : kNames[i];
     // The table is taken up when the first scan of its component begins.
     if (cinfo.comp_info[i].quant_table == nullptr) return "no scan holds " + name;
     if (cinfo.coef_bits == nullptr) continue;
@@ -60,8 +60,9 @@ Outcome read(const uint8_t* data, size_t size, const Options& options, Picture* 
     return outcome;
   }
   const jpeg_decompress_struct& cinfo = session.cinfo;
+  const Frame& frame = session.frame;
   const bool damaged = session.errors.num_warnings != 0;
-  const std::string missing = missing_scans(cinfo);
+  const std::string missing = missing_scans(cinfo, frame);
   if (!missing.empty() && !options.tolerant) {
     *reason = missing + ": the file is truncated or damaged";
     return Outcome::kBroken;
@@ -71,13 +72,13 @@ Outcome read(const uint8_t* data, size_t size, const Options& options, Picture* 
     return Outcome::kBroken;
   }
 
-  picture->components = cinfo.num_components;
-  picture->subsampling = subsampling_name(cinfo);
-  picture->height = static_cast<int>(cinfo.image_height);
-  picture->width = static_cast<int>(cinfo.image_width);
+  picture->components = frame.components;
+  picture->subsampling = frame.subsampling;
+  picture->height = static_cast<int>(frame.height);
+  picture->width = static_cast<int>(frame.width);
   picture->orientation = orientation_of(cinfo);
-  picture->progressive = cinfo.progressive_mode;
-  for (int i = 0; i < cinfo.num_components; ++i) {
+  picture->progressive = frame.progressive;
+  for (int i = 0; i < frame.components; ++i) {
     const jpeg_component_info& component = cinfo.comp_info[i];
     const JQUANT_TBL* table = component.quant_table;
     // Tolerated: its scan did not come. DQT may have.

@@ -190,7 +190,7 @@ void realize_arrays(j_common_ptr cinfo) {
     if (array->memory == nullptr || array->rows == nullptr) {
       std::snprintf(session->reason, sizeof(session->reason),
                     "no memory for the coefficients of %u x %u pixels (width x height)",
-                    session->cinfo.image_width, session->cinfo.image_height);
+                    session->frame.width, session->frame.height);
       session->fail(Outcome::kNoMemory);
     }
     for (size_t row = 0; row < array->row_count; ++row) {
@@ -309,6 +309,8 @@ Outcome decode(Session* session) {
   check_color(session);
   check_sampling(session);
   check_begun(session);
+  session->frame = {cinfo->num_components, cinfo->image_height, cinfo->image_width,
+                    cinfo->progressive_mode != 0, subsampling_name(*cinfo)};
   session->in_headers = false;
   jpeg_read_coefficients(cinfo);
   return Outcome::kRead;

@@ -28,6 +28,15 @@ namespace freqops::jpeg {
 constexpr int kMaxPlanes = 3;
 constexpr size_t kMessage = 2 * JMSG_LENGTH_MAX;  // libjpeg's words and what they mean
 
+// The frame header. A second one between the scans is an error, but libjpeg has written over its own
+// copy by then, and where the file ends there the error is tolerated.
+struct Frame {
+  int components;
+  uint32_t height, width;
+  bool progressive;
+  const char* subsampling;
+};
+
 struct Session {
   Session(const uint8_t* data, size_t size, const Options& options);
   ~Session();
@@ -48,6 +57,7 @@ struct Session {
   char reason[kMessage] = "";
   char warning[kMessage] = "";  // the first one, where tolerated
   bool in_headers = true;
+  Frame frame = {};    // once in_headers is false
   bool ended = false;  // bytes were asked for beyond the last
 
   jvirt_barray_control arrays[kMaxPlanes] = {};
