@@ -69,7 +69,8 @@ $(BIN)/python:
 # torch first, the one that torchvision fits to: without build isolation the package is built against
 # it. The package itself is installed editable, its libraries already in place.
 $(BIN)/.freqops-tools: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install "setuptools>=77" "cmake>=3.22" ninja "torch>=2.10" torchvision numpy
+	$(BIN)/python -m pip install "setuptools>=77" "cmake>=3.22" ninja "torch>=2.10" torchvision numpy \
+	  "pybind11>=2.12"
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	$(BIN)/python -m pip install --no-build-isolation --editable ".[dev]"
 	touch $@

@@ -14,8 +14,10 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
 BUILD = ROOT / "build" / "cmake"
+# The JPEG reader, a module of this Python; where CMake found pybind11 and libjpeg-turbo.
+READER = f"_jpeg{sysconfig.get_config_var('EXT_SUFFIX')}"
 # What CMake may leave in BUILD / "freqops"; _cuda.so only where it found nvcc.
-PRODUCTS = ["_cpu.so", "_cuda.so", "_build.json"]
+PRODUCTS = ["_cpu.so", "_cuda.so", READER, "_build.json"]
 
 
 def find_tool(name: str) -> str:
@@ -44,7 +46,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 class BuildLibraries(build_ext):
-    """Builds the operator libraries: no extension modules, they hold no CPython symbol."""
+    """Builds the operator libraries, which hold no CPython symbol, and the JPEG reader, a module."""
 
     def run(self) -> None:
         cmake, ninja = find_tool("cmake"), find_tool("ninja")
@@ -56,7 +58,7 @@ class BuildLibraries(build_ext):
             build += ["--parallel", str(jobs())]
         for command in (configure, build):
             if subprocess.run(command).returncode:
-                sys.exit("freqops: building the operator libraries failed, see above")
+                sys.exit("freqops: building the libraries failed, see above")
 
         for name in PRODUCTS:
             source, target = BUILD / "freqops" / name, self.folder / name
@@ -78,10 +80,14 @@ class BuildLibraries(build_ext):
 
 
 class PlatformWheel(bdist_wheel):
-    """Tags the wheel for any Python 3 (pyproject.toml says from which on) on this platform."""
+    """Tags the wheel for this platform and, where it holds the JPEG reader, this Python; else for
+    any Python 3 (pyproject.toml says from which on)."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        return "py3", "none", super().get_tag()[2]
+        python, abi, platform = super().get_tag()
+        if (BUILD / "freqops" / READER).exists():
+            return python, abi, platform
+        return "py3", "none", platform
 
 
 setup(

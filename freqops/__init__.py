@@ -9,7 +9,7 @@
 Importing loads the compiled operators into torch.ops.freqops and nothing else.
 """
 
-from freqops import autograd, data, files, models, nn, plots, reference
+from freqops import autograd, data, files, jpeg, models, nn, plots, reference
 from freqops._noise import logistic_noise
 from freqops.channels import ChannelSelection
 from freqops.gate_statistics import GateStatistics
@@ -28,6 +28,7 @@ __all__ = [
     "data",
     "files",
     "gumbel_gate",
+    "jpeg",
     "jpeg_gather",
     "logistic_noise",
     "models",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import freqops
-from freqops import _library
+from freqops import _library, jpeg
 
 __all__ = ["describe"]
 
@@ -23,6 +23,7 @@ class _Build(TypedDict):
     compiler: str
     nvcc: str | None
     cuda_architectures: list[str]
+    jpeg: str | None
 
 
 def describe() -> str:
@@ -43,6 +44,7 @@ def describe() -> str:
         "threads": str(torch.get_num_threads()),
         "CUDA library": _cuda_library(_library.MISSING),
         "GPU": "; ".join(_gpus()) or "none",
+        "JPEG reader": _jpeg_reader(_FOLDER / "_build.json"),
     }
     return "\n".join(f"{name:14}{text}" for name, text in lines.items())
 
@@ -88,6 +90,15 @@ def _cuda_library(missing: dict[str, str]) -> str:
         return "loaded"
     text = f"not loaded: {reason}"
     return text + "; CUDA tensors go through the reference" if torch.version.cuda else text
+
+
+def _jpeg_reader(path: Path) -> str:
+    try:
+        from freqops import _jpeg
+    except ImportError as error:
+        return f"none: {jpeg.missing() or error}"
+    build: _Build | None = json.loads(path.read_text()) if path.exists() else None
+    return (build and build.get("jpeg")) or f"libjpeg-turbo {_jpeg.LIBJPEG_TURBO}"
 
 
 def _gpus() -> list[str]:
