@@ -126,7 +126,7 @@ def jpeg_gather_operator(
         results = []
         for k, blocks in enumerate((y, cb, cr)):
             if blocks is None:  # gray: Cb and Cr are 128 everywhere
-                results.append(y.new_zeros(len(y), BLOCK, BLOCK, rows, columns, dtype=whole))
+                results.append(y.new_zeros(y.shape[0], BLOCK, BLOCK, rows, columns, dtype=whole))
                 continue
             values = blocks.to(whole)
             if tables is not None:  # [K, 64] or [N, K, 64]
