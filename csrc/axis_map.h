@@ -5,7 +5,7 @@
 //
 //   synthesis   each block to q pixels: the inverse DCT of length q of its first min(8, q)
 //               coefficients, times sqrt(q / 8). q is k, doubled as long as it is less than 8 and
-//               divides f k: as libjpeg-turbo's scaled decoding
+//               divides f k: as jdmaster.c of libjpeg-turbo has it, there for both axes at once
 //   replicas    each pixel f k / q times; beyond luma's last one, that one again
 //   analysis    8 pixels at a time to coefficients
 //

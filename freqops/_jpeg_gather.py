@@ -64,8 +64,9 @@ def jpeg_gather(
     (a, b) of Y, Cb and Cr times their quantisation steps, Cb and Cr at the resolution of luma: each
     of their pixels repeated fy x fx times, which is a linear map of their blocks. The same as
     block_dct of the planes that a decoder makes without smoothing chroma, but for its rounding and
-    clamping of pixels (below 1.5 where no pixel is clamped). scale, crop and flip follow in this
-    order, all by linear maps: no pixel is made.
+    clamping of pixels: where none is clamped 0.3 as a rule, and at most 4.6, where all pixels of a
+    block are rounded alike. scale, crop and flip follow in this order, all by linear maps: no pixel
+    is made.
 
     Args:
         y: (N, by, bx, 64) or (by, bx, 64), int16: blocks of luma, the last dimension v * 8 + u
@@ -81,8 +82,9 @@ def jpeg_gather(
         scale: the size of the result, in eighths of the picture's: an integer in [1, 16] or a pair
             of them, (vertical, horizontal); in place of one a tuple of several, applied one after
             the other, each of them an eighth of what the one before gives. Each block becomes k
-            pixels by the inverse DCT of length k, as in libjpeg-turbo's scaled decoding (below 8,
-            chroma keeps what resolution it has).
+            pixels by the inverse DCT of length k, below 8 with what resolution chroma has. So does
+            libjpeg-turbo's scaled decoding, but for 2 and 4, where it takes means of pixels, and
+            for chroma of "4:2:2", "4:4:0" and "4:1:1" below 8, of which it keeps less.
         crop: (top, left, rows, columns), the part of the grid of ceil(by k / 8) by ceil(bx k / 8)
             blocks that is wanted. None means all.
         flip: the part mirrored left to right: blocks in the other order, odd horizontal frequencies

@@ -1,4 +1,4 @@
-"""jpeg_gather on the CPU: threads, results past the caches, the memory around tensors."""
+"""jpeg_gather: long scales; on the CPU threads, results past the caches, the memory around tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 from by_dtype import Operators
 from guards import guarded, guarded_memory
-from jpeg_blocks import ALL, NAMES, RESULTS, blocks, gather, statistics
+from jpeg_blocks import ALL, NAMES, RESULTS, blocks, check, gather, statistics
 from support import Backend, selection
 
 from freqops._reference_jpeg import Scale
@@ -44,6 +44,24 @@ def test_same_bits_for_any_number_of_threads(
                 assert torch.equal(got, want[n : n + 1])
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("count", [1, 3, 17, 40])
+def test_many_scales(backend: Backend, count: int) -> None:
+    """The map's period, 15^count blocks, may be beyond all bounds."""
+    b = blocks("gray", 2, 3, value=30)
+    check(backend, b, ALL[:64], scale=((15, 4) * count, (4, 15) * count))
+
+
+def test_a_part_of_an_endless_grid(backend: Backend) -> None:
+    """2^31 blocks high, of which one is wanted: it costs no more. A flat picture stays flat."""
+    b = blocks("gray", 2, 1, n=1, tables=None)
+    b = b.map(lambda p: torch.zeros_like(p).index_fill_(3, torch.tensor([0]), 80))
+    for k, top in ((16, 2**31 - 1), (15, 300_000_000)):
+        got = gather(backend, b, ALL[:64], scale=((k,) * 30, 8), crop=(top, 0, 1, 1)).cpu()
+        want = torch.zeros(64)
+        want[0] = 80
+        torch.testing.assert_close(got.flatten(), want, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", RESULTS, ids=str)
