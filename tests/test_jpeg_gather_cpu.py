@@ -1,4 +1,4 @@
-"""jpeg_gather: long scales; on the CPU threads, results past the caches, the memory around tensors."""
+"""jpeg_gather: long scales; on the CPU threads, results past the caches, memory around tensors."""
 
 from __future__ import annotations
 
