@@ -21,8 +21,8 @@ __all__ = [
     "draw_box",
     "draw_flip",
     "nearest_scale",
-    "place",
     "place_box",
+    "place_middle",
     "product",
     "size_after",
 ]
@@ -135,7 +135,7 @@ def _pairs() -> dict[float, tuple[int, ...]]:
     return {product(pair): pair for pair in pairs}
 
 
-def place(height: int, width: int, resize: int | None, crop: int | None) -> Placement:
+def place_middle(height: int, width: int, resize: int | None, crop: int | None) -> Placement:
     """Short side to `resize`, square of side `crop` from the middle, as near as blocks allow.
 
     The scale, one for both axes, is that nearest to resize / short side of which the crop's

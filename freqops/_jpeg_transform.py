@@ -20,8 +20,8 @@ from freqops._jpeg_geometry import (
     Placement,
     draw_box,
     draw_flip,
-    place,
     place_box,
+    place_middle,
     product,
     size_after,
 )
@@ -173,7 +173,7 @@ class JPEGTransform:
 
     def _placed(self, height: int, width: int, box: Box | None, flip: bool) -> Placement:
         if box is None:
-            return place(height, width, self.resize, self.crop)
+            return place_middle(height, width, self.resize, self.crop)
         assert self.crop is not None
         return place_box(height, width, box, -(-self.crop // BLOCK), flip)
 
