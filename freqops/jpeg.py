@@ -37,6 +37,8 @@ __all__ = [
 #: claim 65500 x 65500 pixels.
 MAX_PIXELS = 178_956_970
 
+_FOLDER = Path(__file__).parent
+
 # Pictures that are read ahead of the one asked for, for each thread.
 _AHEAD = 2
 
@@ -102,7 +104,10 @@ def read_coefficients(
     """Reads the DCT coefficients of a JPEG file as they are stored, without decoding to pixels.
 
     Baseline, extended and progressive files with Huffman or arithmetic coding, 8 bits a sample, of
-    Y, Cb and Cr or of gray. The Python lock is released, so threads read side by side.
+    Y, Cb and Cr or of gray. The Python lock is released, so threads read side by side. What a
+    decoder would warn of and show as gray is an error: blocks, scans or the end marker are missing,
+    bits are damaged. Bits that are wrong and decode all the same cannot be noticed, nor, with
+    arithmetic coding, a scan that ends too early in a file that has its end marker.
 
     Args:
         source: path of a file, or its bytes: bytes, bytearray, memoryview, or any C-contiguous
@@ -111,7 +116,8 @@ def read_coefficients(
         dequantize: whether to multiply the values by the quantisation steps; the products saturate
             to int16.
         tolerant: of a damaged or truncated file give what could be decoded, and zeros for the rest,
-            instead of raising. A file of which nothing can be decoded raises all the same.
+            instead of raising; blocks beside the damage may be wrong. A file with a broken header,
+            or of which nothing can be decoded, raises all the same.
         max_pixels: width times height above which the file is refused before memory is taken; None
             means no limit.
 
@@ -120,8 +126,8 @@ def read_coefficients(
 
     Raises:
         TypeError: an argument is of a type that is not named above.
-        ValueError: the bytes are no JPEG file, or a damaged or truncated one, where a decoder would
-            warn and show gray; the picture is larger than max_pixels; it has more than 500 scans.
+        ValueError: the bytes are no JPEG file, or a damaged or truncated one; the picture is larger
+            than max_pixels; it has more than 500 scans.
         UnsupportedJPEG: the file is of a kind that is not read; a ValueError too.
         OSError: the file cannot be opened.
         MemoryError: there is no memory for the coefficients.
@@ -322,12 +328,11 @@ def _need_reader(call: str) -> None:
 
 def missing() -> str:
     """Why there is no JPEG reader, as the build noted it; empty where there is one."""
-    folder = Path(__file__).parent
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    if (folder / f"_jpeg{suffix}").exists():
+    if (_FOLDER / f"_jpeg{suffix}").exists():
         return ""
     with contextlib.suppress(OSError):
-        build = json.loads((folder / "_build.json").read_text())
+        build = json.loads((_FOLDER / "_build.json").read_text())
         if build.get("jpeg_missing"):
             return str(build["jpeg_missing"])
     return f"_jpeg{suffix} is missing: it was built for another Python, or not at all"

@@ -187,8 +187,10 @@ def test_products_saturate_and_tables_may_have_16_bits() -> None:
     assert stored.tables[0, :3].tolist() == [60_000, 1, 5]  # zigzag: (0, 0), (0, 1), (1, 0)
     assert read_coefficients(wide, dequantize=True).y[0, 0, 0] == 32767
     black = encoded(np.zeros((8, 8, 3), np.uint8), 100, "gray")
-    wide = black[:at] + b"\xff\xdb\0\x83\x10" + table + black[at + 2 + length :]
-    assert read_coefficients(wide, dequantize=True).y[0, 0, 0] == -32768
+    for step in (60_000, 32_768, 32_767, 300, 32, 31):
+        wide = black[:at] + b"\xff\xdb\0\x83\x10" + step.to_bytes(2, "big") + table[2:]
+        got = read_coefficients(wide + black[at + 2 + length :], dequantize=True)
+        assert got.y[0, 0, 0] == max(-1024 * step, -32768)
 
 
 # --- Facts ---------------------------------------------------------------------------------------

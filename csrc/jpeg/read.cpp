@@ -1,10 +1,9 @@
 #include "read.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <limits>
 #include <utility>
 
+#include "dequantize.h"
 #include "orientation.h"
 #include "session.h"
 #include "signature.h"
@@ -12,16 +11,20 @@
 namespace freqops::jpeg {
 namespace {
 
-// Empty where every component is there.
-std::string missing_component(const jpeg_decompress_struct& cinfo) {
+// What no scan brought; empty where all is there. T.81 lets a progressive file end, with its end
+// marker, before the last bits of its coefficients, but encoders do not: it is a truncated file that
+// a program closed.
+std::string missing_scans(const jpeg_decompress_struct& cinfo) {
   constexpr const char* kNames[] = {"Y", "Cb", "Cr"};
   for (int i = 0; i < cinfo.num_components; ++i) {
-    const char* name = cinfo.num_components == 1 ? "its component" : kNames[i];
+    const std::string name = cinfo.num_components == 1 ? "the gray values" : kNames[i];
     // The table is taken up when the first scan of its component begins.
-    if (cinfo.comp_info[i].quant_table == nullptr) return std::string("no scan holds ") + name;
-    // Bits of the point transform that are still to come; -1 where no scan has come.
-    if (cinfo.progressive_mode && cinfo.coef_bits != nullptr && cinfo.coef_bits[i][0] < 0) {
-      return std::string("no scan holds the DC coefficients of ") + name;
+    if (cinfo.comp_info[i].quant_table == nullptr) return "no scan holds " + name;
+    if (cinfo.coef_bits == nullptr) continue;
+    // Bits of each coefficient that are still to come; -1 where none has come.
+    const int* bits = cinfo.coef_bits[i];
+    if (std::any_of(bits, bits + kBlock, [](int b) { return b != 0; })) {
+      return "the last scans of " + name + " are missing";
     }
   }
   return "";
@@ -38,21 +41,6 @@ int orientation_of(const jpeg_decompress_struct& cinfo) {
     if (orientation != 0) return orientation;
   }
   return 1;
-}
-
-void multiply(Plane* plane) {
-  constexpr int32_t kLow = std::numeric_limits<int16_t>::min();
-  constexpr int32_t kHigh = std::numeric_limits<int16_t>::max();
-  for (int64_t row = 0; row < plane->rows; ++row) {
-    int16_t* block = plane->values.get() + row * plane->stride * kBlock;
-    for (int64_t column = 0; column < plane->columns; ++column, block += kBlock) {
-      for (int k = 0; k < kBlock; ++k) {
-        // |product| <= 2^15 (2^16 - 1) < 2^31
-        const int32_t product = int32_t{block[k]} * int32_t{plane->table[k]};
-        block[k] = static_cast<int16_t>(std::clamp(product, kLow, kHigh));
-      }
-    }
-  }
 }
 
 }  // namespace
@@ -73,9 +61,9 @@ Outcome read(const uint8_t* data, size_t size, const Options& options, Picture* 
   }
   const jpeg_decompress_struct& cinfo = session.cinfo;
   const bool damaged = session.errors.num_warnings != 0;
-  const std::string missing = missing_component(cinfo);
+  const std::string missing = missing_scans(cinfo);
   if (!missing.empty() && !options.tolerant) {
-    *reason = missing + ": it is truncated or damaged";
+    *reason = missing + ": the file is truncated or damaged";
     return Outcome::kBroken;
   }
   if ((damaged || !missing.empty()) && all_zero(session.arrays[0])) {
@@ -107,7 +95,7 @@ Outcome read(const uint8_t* data, size_t size, const Options& options, Picture* 
     plane->columns = component.width_in_blocks;
     plane->stride = array->row_length;
     std::copy_n(table->quantval, kBlock, plane->table);
-    if (options.dequantize) multiply(plane);
+    if (options.dequantize) dequantize(plane);
   }
   return Outcome::kRead;
 }

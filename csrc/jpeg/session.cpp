@@ -1,6 +1,9 @@
 #include "session.h"
 
 #include <jerror.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include <cstring>
 
@@ -36,6 +39,8 @@ const char* process_name(int marker) {
 
 void error_exit(j_common_ptr cinfo) {
   Session* session = session_of(cinfo);
+  // A table between scans that the end of the file cuts off: tolerated, as the end itself.
+  if (session->ended && !session->in_headers) session->fail(Outcome::kRead);
   const int code = session->errors.msg_code;
   const int value = session->errors.msg_parm.i[0];
   if (code == JERR_OUT_OF_MEMORY) {
@@ -156,6 +161,21 @@ jvirt_barray_ptr request_array(j_common_ptr cinfo, int, boolean, JDIMENSION row_
   return array;
 }
 
+// Of fresh memory every page is a fault, which in large pictures takes as long as the decoding: 2 MB
+// at a time are fewer of them. A wish, no more: the kernel may say no.
+void use_huge_pages(void* memory, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr size_t kHuge = 2 << 20;
+  constexpr uintptr_t kPage = 4096;
+  if (memory == nullptr || bytes < 2 * kHuge) return;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + kPage - 1) / kPage * kPage;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(memory) + bytes;
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+  static_cast<void>(memory), static_cast<void>(bytes);
+#endif
+}
+
 // Zeros, as the entropy decoder expects; from calloc, so that pages of a large picture cost nothing
 // until a scan reaches them.
 void realize_arrays(j_common_ptr cinfo) {
@@ -165,6 +185,7 @@ void realize_arrays(j_common_ptr cinfo) {
     if (array->memory != nullptr) continue;
     const size_t row_bytes = array->row_length * sizeof(JBLOCK);
     array->memory = static_cast<int16_t*>(std::calloc(array->row_count, row_bytes));
+    use_huge_pages(array->memory, array->row_count * row_bytes);
     array->rows = static_cast<JBLOCKROW*>(std::calloc(array->row_count, sizeof(JBLOCKROW)));
     if (array->memory == nullptr || array->rows == nullptr) {
       std::snprintf(session->reason, sizeof(session->reason),
@@ -203,6 +224,18 @@ void check_color(Session* session) {
                 "JPEG of %d components is not read, only gray and YCbCr",
                 session->cinfo.num_components);
   session->fail(Outcome::kUnsupported);
+}
+
+// Bits that are missing read as zeros, which decode to something. A scan coded with Huffman's codes
+// has at least a byte, so where there is a marker at once, or the end, nothing can be decoded.
+void check_begun(Session* session) {
+  const JOCTET* next = session->source.next_input_byte;
+  const size_t left = session->source.bytes_in_buffer;
+  const bool empty = left == 0 || (next[0] == 0xff && (left == 1 || next[1] != 0));
+  if (!empty || session->cinfo.arith_code) return;
+  std::snprintf(session->reason, sizeof(session->reason),
+                "no coefficient could be decoded: the first scan is empty");
+  session->fail(Outcome::kBroken);
 }
 
 // Of one component there is one plane; of three, chroma is a whole fraction of luma in each
@@ -275,6 +308,7 @@ Outcome decode(Session* session) {
   jpeg_read_header(cinfo, TRUE);
   check_color(session);
   check_sampling(session);
+  check_begun(session);
   session->in_headers = false;
   jpeg_read_coefficients(cinfo);
   return Outcome::kRead;

@@ -1,7 +1,7 @@
 // One run of libjpeg. All that it calls back lives here: errors, the source, coefficient memory.
 //
-// libjpeg leaves by longjmp, which skips destructors: this struct is plain, as is every function
-// between setjmp and longjmp, and ~Session runs in a frame outside of them.
+// libjpeg leaves by longjmp, which skips destructors: no function between setjmp and longjmp holds
+// what has one, and ~Session runs in a frame outside of them.
 #pragma once
 
 #include <csetjmp>
