@@ -193,13 +193,19 @@ def read_many(
     """
     options = _Options.checked("read_many", dequantize, tolerant, max_pixels)
     if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        threads = _processors()
     elif not isinstance(threads, int) or isinstance(threads, bool):
         raise TypeError(f"read_many: threads must be an integer or None, got {threads!r}")
     elif threads < 1:
         raise ValueError(f"read_many: threads must be at least 1, got {threads}")
     _need_reader("read_many")
     return _results(iter(sources), threads, options)
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux: those that the process may use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _results(

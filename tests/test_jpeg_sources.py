@@ -196,6 +196,16 @@ def test_an_error_of_the_sources_comes_in_its_turn() -> None:
         next(pictures)
 
 
+def test_ctrl_c_stops_the_threads() -> None:
+    def sources() -> Iterator[bytes]:
+        yield encoded(photograph())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        next(read_many(sources(), threads=2))
+    assert not [t for t in threading.enumerate() if t.name.startswith("freqops-jpeg")]
+
+
 @pytest.mark.parametrize(
     ("threads", "error"), [(0, ValueError), (1.5, TypeError), (True, TypeError)]
 )
