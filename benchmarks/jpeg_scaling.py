@@ -77,7 +77,7 @@ SCALED = Table(
     "Against decode, resize, transform",
     "Quality 90. Luma: mean of |error|, RMS and max against bicubic with antialiasing, then RMS "
     "against bilinear with antialiasing and, where the picture shrinks, the mean of a box. Chroma: "
-    "RMS against bicubic. Of luma has the resized picture so much RMS.",
+    "RMS against bicubic. signal: RMS of luma of the resized picture.",
     {
         "subsampling": "{}",
         "scale": "{}",
@@ -373,7 +373,7 @@ def draw(path: Path) -> None:
             ax.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
             ax.set_title(f"{name(steps)}: {title}" if ax is row[0] else title, fontsize=11)
             ax.set_axis_off()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
 
 
 def main() -> None:

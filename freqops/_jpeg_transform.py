@@ -180,12 +180,22 @@ class JPEGTransform:
     def _resized(self, picture: Tensor, box: Box | None, flip: bool) -> Tensor:
         """The paper's geometry to the pixel."""
         if box is None:
+            if self.crop is not None:
+                picture = _middle(picture)
             return resize_and_crop(picture, self.resize, self.crop)
         assert self.crop is not None
         part = picture[:, box.top : box.top + box.height, box.left : box.left + box.width]
         size = (self.crop, self.crop)
         part = _rounded(F.interpolate(part[None].float(), size, mode="bicubic", antialias=True))
         return part.flip(2) if flip else part
+
+
+def _middle(picture: Tensor) -> Tensor:
+    """Of a strip the middle, 4 times as long as wide: a square crop sees no more, and 1 x 3000
+    pixels whole with a short side of 512 would be 9 GB."""
+    height, width = picture.shape[1:]
+    top, left = max(height - 4 * width, 0) // 2, max(width - 4 * height, 0) // 2
+    return picture[:, top : height - top, left : width - left]
 
 
 def _window(picture: Tensor, at: Placement) -> Tensor:

@@ -182,6 +182,17 @@ class TestTransform:
         assert out.shape == (24, 11, 11)
         assert abs(out[0].mean() / 8 + 128 - decoded(data).float().mean()) < 40
 
+    @pytest.mark.parametrize("size", [(1, 3000), (3000, 1), (2, 3001)])
+    def test_strips_do_not_fill_the_memory(self, size: tuple[int, int]) -> None:
+        """Resized whole, a strip of one pixel would have 9 GB: only its middle is looked at."""
+        pixels = torch.zeros(3, *size, dtype=torch.uint8)
+        pixels[:, size[0] // 2, size[1] // 2] = 255
+        pixels[:, :2, :2] = 128  # an end
+        out = JPEGTransform([0], preprocess="resnet50")(pixels)
+        assert out.shape == (1, 56, 56)
+        assert out.max() > 500  # the middle
+        assert out.min() < -800  # its black neighbours, not the end
+
     def test_it_survives_pickling(self) -> None:
         transform = JPEGTransform(24, ChannelStatistics.photographs(), "resnet50", train=True)
         copied = pickle.loads(pickle.dumps(transform))

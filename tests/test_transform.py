@@ -563,6 +563,18 @@ def test_from_jpeg_of_a_picture_too_small_for_eighths_is_decoded(tmp_path, capsy
     assert read(tmp_path / "a.jpg.safetensors").size == (96, 96)
 
 
+def test_from_jpeg_without_the_reader_is_one_sentence(tmp_path, monkeypatch, capsys):
+    photograph(40, 56).save(tmp_path / "a.jpg")
+    monkeypatch.setitem(sys.modules, "freqops._jpeg", None)
+    monkeypatch.delattr(freqops, "_jpeg", raising=False)
+    arguments = [tmp_path / "a.jpg", "-o", tmp_path / "out"]
+    assert transform(*arguments, "--from-jpeg") == 1
+    err = capsys.readouterr().err
+    assert "freqops has no JPEG reader" in err
+    assert "Traceback" not in err
+    assert transform(*arguments) == 0  # by pixels
+
+
 def test_from_jpeg_normalises(tmp_path):
     photograph(40, 56).save(tmp_path / "a.jpg")
     arguments = [tmp_path / "a.jpg", "-o", tmp_path, "--from-jpeg", "--format", "npy"]
