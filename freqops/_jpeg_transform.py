@@ -47,8 +47,8 @@ class JPEGTransform:
     nearest:
 
     Evaluation: the scale nearest to resize / short side at which the picture has the crop's blocks,
-    and ceil(crop / 8) blocks a side from its middle. On the scale a picture misses the pixels' size
-    by 1/16 at most, but where a larger one is needed for the crop.
+    and ceil(crop / 8) blocks a side from its middle. From 1/8 to 4 a scale is off by 1/16 at most,
+    but where the crop needs a larger one.
 
     Training: a part of the picture is drawn as torchvision's RandomResizedCrop draws it (area 0.08
     to 1, aspect ratio 3/4 to 4/3, from torch's generator, number for number); each axis has the
@@ -57,7 +57,8 @@ class JPEGTransform:
     smaller part its surroundings are taken too.
 
     Pixels, for files of other formats, go the same way: the same scale and blocks, bicubic with
-    antialiasing, which is nearest to what scaling coefficients does, then `block_dct`.
+    antialiasing, which is nearest to what scaling coefficients does, then `block_dct`. Pictures too
+    small for a scale of 4 are brought to the size itself, as ``preprocess`` does.
 
     Args:
         channels: what ``ChannelSelection.of`` takes; None for all 192.
