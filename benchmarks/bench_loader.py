@@ -8,7 +8,8 @@ normalisation by torchvision (float32); or the transform to 24 normalised channe
 one convolution into which all of it is folded, or as the paper's authors do it: the crop is encoded
 as JPEG at quality 100, once as it is for Y and once enlarged twofold for Cb and Cr, and the
 coefficients are read back. The packages that do it are named; all encoders are libjpeg-turbo, and
-jpegio reads files alone, so that each of its readings includes writing one.
+jpegio reads files alone, so that each of its readings includes writing one. "freqops, not decoded"
+takes the file's coefficients: scaled by 11/8, cropped and normalised on blocks, no pixels between.
 
 "pictures/s and core": one process runs all pipelines in turns, a picture each, with one thread, as
 the workers of a DataLoader have. The median processor time of a picture counts, its copy into a
@@ -50,6 +51,7 @@ from loaders import (
     Pictures,
     Pipeline,
     ToChannels,
+    from_coefficients,
     to_channels,
     to_pixels,
     write_photographs,
@@ -80,6 +82,7 @@ BATCH = 8
 SECONDS = 20.0
 """For the turns in one process, and as much again for the DataLoaders."""
 OURS = "freqops"
+NOT_DECODED = "freqops, not decoded"
 WORKERS = (1, 2)
 
 
@@ -101,14 +104,20 @@ class Turn:
     """A picture a call, file after file, into a batch; keeps the processor time it takes."""
 
     def __init__(
-        self, files: Sequence[Path], decode: Callable[[str], Tensor], pipeline: Pipeline | None
+        self,
+        files: Sequence[Path],
+        decode: Callable[[str], Tensor],
+        pipeline: Pipeline | None = None,
+        *,
+        batched: bool = False,
     ) -> None:
         self.files = itertools.cycle([str(path) for path in files])
         self.decode = decode
         self.pipeline = pipeline
         self.batch = torch.empty(0)
-        if pipeline is not None:
-            self.batch = torch.stack([pipeline(decode(next(self.files))) for _ in range(BATCH)])
+        if batched or pipeline is not None:
+            whole = Pictures(files, decode, pipeline)
+            self.batch = torch.stack([whole[i] for i in range(BATCH)])
         self.places = itertools.cycle(range(BATCH))
         self.seconds: list[float] = []
         self.transform_seconds: list[float] = []
@@ -122,6 +131,7 @@ class Turn:
                 cropped = time.process_time()
                 result = self.pipeline.transform(result)
                 self.transform_seconds.append(time.process_time() - cropped)
+        if len(self.batch):
             self.batch[next(self.places)].copy_(result)
         self.seconds.append(time.process_time() - start)
 
@@ -163,7 +173,7 @@ def bench_pictures_per_second(
 ) -> None:
     """Decoding alone, pipelines to RGB, pipelines to channels."""
     selection, normalisation = ChannelSelection.square(CHANNELS), ChannelStatistics.photographs()
-    decoding = {name: Turn(files, decode, None) for name, decode in DECODERS.items()}
+    decoding = {name: Turn(files, decode) for name, decode in DECODERS.items()}
     interleaved(decoding, 2.0)
     decoder = min(decoding, key=lambda name: decoding[name].whole)
     decode = DECODERS[decoder]
@@ -176,16 +186,22 @@ def bench_pictures_per_second(
 
     pipelines = to_pixels() | {name: way.pipeline for name, way in ways.items()}
     turns = {name: Turn(files, decode, pipeline) for name, pipeline in pipelines.items()}
+    datasets = {name: Pictures(files, decode, pipeline) for name, pipeline in pipelines.items()}
+    straight = from_coefficients(selection, normalisation)
+    for dtype, way in straight.items():
+        name = f"{NOT_DECODED}, {dtype}"
+        turns[name] = Turn(files, way, batched=True)
+        datasets[name] = Pictures(files, way)
     interleaved(decoding | turns, SECONDS)
     loaders = {
         (name, workers): DataLoader(
-            Pictures(files, decode, pipeline),
+            dataset,
             BATCH,
             num_workers=workers,
             persistent_workers=True,
             multiprocessing_context="fork",
         )
-        for name, pipeline in pipelines.items()
+        for name, dataset in datasets.items()
         for workers in WORKERS
     }
     epochs = interleaved(
@@ -208,10 +224,11 @@ def bench_pictures_per_second(
             ratio = f"{turn.transform / turns[OURS].transform:.1f}"
             off = f"{errors[name]:.2g}"
         whole = turn.whole / turns[OURS].whole
-        channels = f"{CHANNELS} channels, " if name in ways else ""
+        through = "not decoded" if name.startswith(NOT_DECODED) else decoder
+        channels = "" if name in pipelines and name not in ways else f"{CHANNELS} channels, "
         rates = " | ".join(f"{FILES / epochs[f'{name} {workers}']:.0f}" for workers in WORKERS)
         rows.append(
-            f"| {decoder} | {channels}{name} | {turn.batch[0].nbytes:,} | {transform} | {share} "
+            f"| {through} | {channels}{name} | {turn.batch[0].nbytes:,} | {transform} | {share} "
             f"| {1 / turn.whole:.0f} | **{whole:.2f}** | {ratio} | {rates} | {off} |"
         )
         benchmark.extra_info[name] = 1 / turn.whole

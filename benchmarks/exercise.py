@@ -25,6 +25,7 @@ from torch import Tensor
 import freqops.ops
 from freqops import reference
 from freqops._dispatch import NAMES
+from freqops._reference_jpeg import jpeg_gather_operator
 
 
 def _mean(images: Tensor, channels: tuple[int, ...], *rest: object) -> Tensor:
@@ -45,6 +46,7 @@ REFERENCES: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "block_dct_gated": _gated,
     "block_idct": reference.block_idct_operator,
     "block_idct_backward": reference.block_idct_backward,
+    "jpeg_gather": jpeg_gather_operator,
     "gumbel_gate": reference.gumbel_gate_operator,
     "gumbel_gate_backward": reference.gumbel_gate_backward,
 }

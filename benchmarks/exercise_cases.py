@@ -297,10 +297,89 @@ def gated_transforms() -> Iterator[Case]:
         yield Case("block_dct_mean", (images, channels, mean, std, chroma))
 
 
+SAMPLINGS = {
+    "4:4:4": (1, 1),
+    "4:2:2": (1, 2),
+    "4:4:0": (2, 1),
+    "4:2:0": (2, 2),
+    "4:1:1": (1, 4),
+    "gray": (1, 1),
+}
+"""Pixels of luma to one of chroma, down and across."""
+
+# N and blocks of luma: one, odd grids, a whole run of a row, several.
+GRIDS = ((1, 1, 1), (2, 5, 7), (1, 3, 33), (3, 2, 32), (70, 1, 2), (1, 9, 70))
+
+# Eighths, down and across. Full size is another kernel, and the one that is called most.
+EIGHTHS = (((8,), (8,)), ((4,), (4,)), ((8,), (8,)), ((11,), (3,)), ((8,), (8,)), ((2, 6), (16, 5)))
+
+
+def blocks_of_files(values: Tensor, layout: str) -> Laid:
+    """[N, height, width, 64] in memory that is larger, or begins at any multiple of two bytes."""
+    n, height, width, _ = values.shape
+    views: dict[str, tuple[Shape, Callable[[Tensor], Tensor]]] = {
+        "contiguous": ((n, height, width, 64), lambda x: x),
+        "cropped": ((n + 1, height + 2, width + 3, 64), lambda x: x[1:, 1:-1, 2:-1]),
+        "gaps": ((n, height, width, 81), lambda x: x[..., 13:77]),
+        "transposed": ((n, width, height, 64), lambda x: x.transpose(1, 2)),
+    }
+    shape, view = views[layout]
+    base = values.new_zeros(shape)
+    view(base).copy_(values)
+    return Laid(base, view)
+
+
+def gathers() -> Iterator[Case]:
+    """jpeg_gather of every subsampling to every type and form; all else takes turns."""
+    draw = torch.Generator().manual_seed(5)
+    grids, lists, kinds, scales, layouts, shared, flips = (
+        itertools.cycle(each)
+        for each in (
+            GRIDS,
+            SELECTIONS,
+            range(3),
+            EIGHTHS,
+            ("contiguous", "cropped", "gaps", "contiguous", "transposed"),
+            ("each", "each", "shared", None),
+            (False, True, True, False, True),
+        )
+    )
+    forms = itertools.product(SAMPLINGS.items(), FLOATS[:3], (False, True), range(3))
+    for (name, (fy, fx)), result, channels_last, _ in forms:
+        (n, by, bx), channels, layout = next(grids), next(lists), next(layouts)
+
+        def plane(height: int, width: int, n: int = n, layout: str = layout) -> Laid:
+            shape = (n, height, width, 64)
+            values = torch.randint(-60, 61, shape, dtype=torch.int16, generator=draw)
+            return blocks_of_files(values, layout)
+
+        gray = name == "gray"
+        cb, cr = (None if gray else plane(-(-by // fy), -(-bx // fx)) for _ in range(2))
+        form, count = next(shared), 1 if gray else 3
+        shape = (count, 64) if form == "shared" else (n, count, 64)
+        steps = torch.randint(1, 21, shape, dtype=torch.int32, generator=draw)
+        tables = None if form is None else plain(steps)
+        mean, std = statistic(draw, next(kinds), len(channels))
+        down, across = next(scales)
+        part = []
+        for size, eighths in ((by, down), (bx, across)):
+            for k in eighths:
+                size = (size * k + 7) // 8
+            part.append((size // 5, size - size // 5 - size // 7))  # begin, count
+        (top, rows), (left, columns) = part
+        given = (plane(by, bx), cb, cr, tables, channels, mean, std, name, down, across)
+        where = (top, left, rows, columns, next(flips))
+        yield Case("jpeg_gather", (*given, *where, result, channels_last))
+
+
 PARAMETERS = {
     "block_dct_mean": ["images", "channels", "mean", "std", "chroma"],
     "block_dct_gated": [
         *("images", "gate", "channels", "mean", "std", "chroma", "dtype", "channels_last")
+    ],
+    "jpeg_gather": [
+        *("y", "cb", "cr", "tables", "channels", "mean", "std", "subsampling", "scale_y"),
+        *("scale_x", "top", "left", "rows", "columns", "flip", "dtype", "channels_last"),
     ],
 }
 """Of the operators that a build may lack."""
@@ -322,6 +401,7 @@ def cases(operators: object) -> tuple[list[Case], list[str]]:
         if [argument.name for argument in schema.arguments] != expected:
             left.append(f"{name}: its arguments are others: {schema}")
             continue
-        every += [case for case in gated_transforms() if case.operator == name]
+        more = gathers() if name == "jpeg_gather" else gated_transforms()
+        every += [case for case in more if case.operator == name]
     random.Random(0).shuffle(every)
     return every, left

@@ -25,6 +25,7 @@ import gpu_block_dct
 import gpu_gate
 import gpu_gated
 import gpu_goals
+import gpu_jpeg
 import gpu_networks
 import gpu_rivals
 import torch
@@ -40,6 +41,7 @@ SECTIONS: dict[str, Callable[[Setting], Section]] = {
     "backward": gpu_block_dct.backward,
     "gate": gpu_gate.gate,
     "gated": gpu_gated.gated,
+    "jpeg": gpu_jpeg.jpeg,
     "networks": gpu_networks.networks,
     "changed": gpu_block_dct.changed,
     "crossover": gpu_block_dct.crossover,

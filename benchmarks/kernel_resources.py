@@ -183,9 +183,9 @@ Written by `python benchmarks/kernel_resources.py --markdown benchmarks/results/
 the machine code in the library; no GPU takes part. For each architecture: registers of a thread,
 and the share of a multiprocessor's threads that can be resident. Template arguments are the type of
 what is read, that of the result, that of sums, and switches (analysis: chroma "dctnet", a gate;
-mean: "dctnet"); `AnyType` kernels serve float64, and they alone may use local memory. Shared memory
-is that of a thread block; product_kernel asks for 4.7 KB more for every 8 channels when it is
-launched, which leaves its occupancy as it is.
+mean: "dctnet"; gather: the result's type alone); `AnyType` kernels serve float64, and they alone
+may use local memory. Shared memory is that of a thread block; product_kernel asks for 4.7 KB more
+for every 8 channels when it is launched, which leaves its occupancy as it is.
 
 """
 

@@ -27,7 +27,8 @@ from torchvision.transforms import v2
 
 from freqops import ChannelSelection, ChannelStatistics
 from freqops.channels import BLOCK
-from freqops.data import preprocess, read_image
+from freqops.data import JPEGTransform, preprocess, read_image
+from freqops.jpeg import read_coefficients
 from freqops.nn import FrequencyTransform
 from freqops.rivals import folded_map
 
@@ -87,11 +88,26 @@ class Pipeline(NamedTuple):
         return crop if self.transform is None else self.transform(crop)
 
 
+def from_coefficients(
+    selection: ChannelSelection, statistics: ChannelStatistics
+) -> dict[str, Callable[[str], Tensor]]:
+    """From a file to channels of the same crop without decoding, by the type of the result."""
+
+    def way(dtype: torch.dtype) -> Callable[[str], Tensor]:
+        transform = JPEGTransform(selection, statistics, "resnet50", dtype=dtype)
+        return lambda path: transform(read_coefficients(path))
+
+    return {"float32": way(torch.float32), "float16": way(torch.float16)}
+
+
 class Pictures(Dataset[Tensor]):
-    """Files, decoded and taken through a pipeline."""
+    """Files, decoded and taken through a pipeline; without one, what the decoder gives."""
 
     def __init__(
-        self, paths: Sequence[Path], decode: Callable[[str], Tensor], pipeline: Pipeline
+        self,
+        paths: Sequence[Path],
+        decode: Callable[[str], Tensor],
+        pipeline: Pipeline | None = None,
     ) -> None:
         self.paths = [str(path) for path in paths]
         self.decode = decode
@@ -101,7 +117,8 @@ class Pictures(Dataset[Tensor]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.pipeline(self.decode(self.paths[index]))
+        decoded = self.decode(self.paths[index])
+        return decoded if self.pipeline is None else self.pipeline(decoded)
 
 
 def folded_convolution(selection: ChannelSelection, statistics: ChannelStatistics) -> Transform:

@@ -4,6 +4,7 @@
     freqops.block_dct_mean  the mean of each channel, from the pixels
     freqops.block_idct      the inverse
     freqops.gumbel_gate     features -> features with the closed channels set to zero, and the gate
+    freqops.jpeg            JPEG files -> their coefficients, without decoding
     freqops.jpeg_gather     coefficients of JPEG files -> chosen channels on one grid, normalised
 
 Importing loads the compiled operators into torch.ops.freqops and nothing else.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,14 @@ def test_exercise_reaches_every_kind() -> None:
     strides = {(p.base.dtype, p.on("cpu").stride(3)) for p in pictures if p.base.shape[-1] > 1}
     for dtype in (torch.uint8, *exercise_cases.FLOATS):
         assert {stride for d, stride in strides if d == dtype} >= {1, 3}
+    for name in exercise_cases.SAMPLINGS:
+        for result in exercise_cases.FLOATS[:3]:
+            assert ("jpeg_gather", name, result) in kinds
+    gathers = [c.arguments for c in every if c.operator == "jpeg_gather"]
+    full = {(a[7], a[14], a[16]) for a in gathers if a[8:10] == ((8,), (8,))}
+    scaled = {(a[7], a[16]) for a in gathers if a[8:10] != ((8,), (8,))}
+    for name, last in itertools.product(exercise_cases.SAMPLINGS, (False, True)):
+        assert {(name, False, last), (name, True, last)} <= full and (name, last) in scaled
     first = exercise_cases.cases(torch.ops.freqops)[0]
     assert [str(a) for a in first[:20]] == [str(b) for b in every[:20]], "always in one order"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 
@@ -215,7 +216,34 @@ def operators(device: str = "cuda") -> dict[str, tuple[list[Tensor], Step]]:
                 namespace.block_dct_gated(x, g, SOME, mean, std, "4:4:4", "float32", False),
             ),
         )
+    if hasattr(namespace, "jpeg_gather"):
+        found |= gathers(device, mean, std)
     return found
+
+
+def gathers(device: str, mean: Tensor, std: Tensor) -> dict[str, tuple[list[Tensor], Step]]:
+    """jpeg_gather at full size, which is one launch, and scaled, which takes maps to the device."""
+    draw = generator()
+    y, cb, cr = (
+        torch.randint(-60, 61, shape, dtype=torch.int16, generator=draw).to(device)
+        for shape in ((4, 17, 70, 64), (4, 9, 35, 64), (4, 9, 35, 64))
+    )
+    tables = torch.randint(1, 21, (4, 3, 64), dtype=torch.int32, generator=draw).to(device)
+    inputs = [y, cb, cr, tables, mean, std]
+
+    def gather(*given: Tensor, scale: int = 8, last: bool = False) -> tuple[Tensor]:
+        *planes, tables, mean, std = given
+        grid = [(size * scale + 7) // 8 for size in planes[0].shape[1:3]]
+        statistics = (mean, std, "4:2:0", [scale], [scale])
+        part = (0, 0, *grid, True, "float32", last)
+        return (torch.ops.freqops.jpeg_gather(*planes, tables, SOME, *statistics, *part),)
+
+    return {
+        "jpeg_gather": (inputs, gather),
+        "jpeg_gather to channels_last": (inputs, functools.partial(gather, last=True)),
+        "jpeg_gather scaled up": (inputs, functools.partial(gather, scale=11)),
+        "jpeg_gather scaled down": (inputs, functools.partial(gather, scale=3, last=True)),
+    }
 
 
 @pytest.fixture(params=["registers", "product"])

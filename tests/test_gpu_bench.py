@@ -26,6 +26,7 @@ sys.path.append(BENCHMARKS)
 import gpu  # noqa: E402
 import gpu_gate  # noqa: E402
 import gpu_goals  # noqa: E402
+import gpu_jpeg  # noqa: E402
 import gpu_networks  # noqa: E402
 import gpu_rivals  # noqa: E402
 import gpu_setting  # noqa: E402
@@ -243,6 +244,12 @@ SELECTED = {
         "64 pictures, channels_last, float16, 24 open",
     ],
     "gated": ["8 pictures, 24 open"],
+    "jpeg": [
+        "256 pictures, 4:4:4, 24 channels, plain",
+        "64 pictures, 4:4:4, 192 channels, plain",
+        "8 pictures, 4:2:0, 192 channels, plain",
+        *(f"64 pictures, 4:2:0, 64 channels, {form}" for form in list(gpu_jpeg.FORMS)[1:]),
+    ],
     "changed": [
         *(f"{what}, 24 channels" for what in gpu.gpu_block_dct.CHANGES),
         "36 channels in no order, 4 of them twice",
@@ -269,6 +276,8 @@ def selected(name: str, setting: Setting) -> Section:
 def allowed(row: Row) -> float:
     """Error of ours: float32 sums, one rounding of the stored type, one step of a tie."""
     changed = str(row.get("changed", ""))
+    if "float16" in str(row.get("form", "")):
+        return 5  # of 2^-11 of sums of numbers up to 1200
     if "float16 results" in changed or "float16 channels_last results" in changed:
         return 8 if "bfloat16" in changed else 1
     if "jpeg" in changed or row.get("operator") == "block_idct to uint8":
@@ -286,6 +295,12 @@ def moved(title: str, row: Row) -> float | None:
     if title == "Gated transform":
         n, height, width = (int(part) for part in re.findall(r"\d+", str(row["pictures"])))
         return 2 * 3 * n * height * width + 4 * n * (height // 8) * (width // 8) * 192
+    if title == "Straight from JPEG":
+        n, height, width = (int(part) for part in re.findall(r"\d+", str(row["blocks"])))
+        read = {"4:4:4, 24": 128, "4:4:4, 192": 384, "4:2:0, 192": 192}  # 24: 4x4 of Y, 2x2 twice
+        of_block = read.get(f"{row['subsampling']}, {row['channels']}")
+        assert of_block or row["channels"] == 64
+        return of_block and n * height * width * (of_block + 4 * int(str(row["channels"])))
     if title not in ("Forward", "Crossover", "Backward and inverse"):
         return None
     n, height, width = (int(part) for part in re.findall(r"\d+", str(row["pictures"])))
