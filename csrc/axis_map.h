@@ -5,7 +5,7 @@
 //
 //   synthesis   each block to q pixels: the inverse DCT of length q of its first min(8, q)
 //               coefficients, times sqrt(q / 8). q is k, doubled as long as it is less than 8 and
-//               divides f k: as libjpeg-turbo's scaled decoding
+//               divides f k: as jdmaster.c of libjpeg-turbo has it, there for both axes at once
 //   replicas    each pixel f k / q times; beyond luma's last one, that one again
 //   analysis    8 pixels at a time to coefficients
 //
@@ -175,9 +175,10 @@ inline AxisMap axis_map(const AxisRequest& r) {
       if (scalings[i].beyond(d)) return true;
     return false;
   };
-  // The period of the whole: as many blocks as make a whole number of periods of each scaling.
+  // The period of the whole: as many blocks as make a whole number of periods of each scaling. One
+  // longer than what is wanted is of no use, however long it is.
   int64_t period = scalings.back().period(), shift = scalings.back().sources_of_period();
-  for (size_t i = scalings.size() - 1; i-- > 0;) {
+  for (size_t i = scalings.size() - 1; period <= r.count && i-- > 0;) {
     const int64_t inner = scalings[i].period();
     int64_t times = 1;
     while (times * shift % inner != 0) ++times;
@@ -188,13 +189,13 @@ inline AxisMap axis_map(const AxisRequest& r) {
     int64_t d = -1, first = 0;
     int32_t count = 0, matrix = 0;
   };
-  std::vector<Kept> kept(size_t(std::min<int64_t>(period, blocks)));
+  std::vector<Kept> kept(size_t(period <= r.count ? period : 0));
 
   for (int64_t i = 0; i < r.count; ++i) {
     const int64_t d = r.begin + (r.mirrored ? r.count - 1 - i : i);
-    Kept* known = &kept[size_t(d % int64_t(kept.size()))];
     const bool edge = beyond(d);
-    if (!edge && period <= blocks && known->d >= 0) {
+    Kept* known = kept.empty() || edge ? nullptr : &kept[size_t(d % period)];
+    if (known != nullptr && known->d >= 0) {
       map.blocks.push_back(
           {known->first + (d - known->d) / period * shift, known->count, known->matrix});
       continue;
@@ -211,7 +212,7 @@ inline AxisMap axis_map(const AxisRequest& r) {
                                  (r.mirrored && v % 2 == 1 ? -1.0f : 1.0f));
     map.blocks.push_back(block);
     map.most = std::max(map.most, int(block.count));
-    if (!edge) *known = {d, block.first, block.count, block.matrix};
+    if (known != nullptr) *known = {d, block.first, block.count, block.matrix};
   }
   return map;
 }

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from freqops import _arguments
 from freqops._arguments import Channels, describe, integer
+from freqops._block_dct import parts
 from freqops._dispatch import (
     BatchInfo,
     Context,
@@ -29,7 +30,7 @@ from freqops._dispatch import (
     with_batch,
 )
 from freqops._reference_jpeg import SAMPLINGS, Scale, eighths, grid_after
-from freqops.channels import BLOCK
+from freqops.channels import BLOCK, CHANNELS
 from freqops.reference import default_dtype
 
 __all__ = ["JPEGGather", "jpeg_gather"]
@@ -63,8 +64,9 @@ def jpeg_gather(
     (a, b) of Y, Cb and Cr times their quantisation steps, Cb and Cr at the resolution of luma: each
     of their pixels repeated fy x fx times, which is a linear map of their blocks. The same as
     block_dct of the planes that a decoder makes without smoothing chroma, but for its rounding and
-    clamping of pixels (below 1.5 where no pixel is clamped). scale, crop and flip follow in this
-    order, all by linear maps: no pixel is made.
+    clamping of pixels: where none is clamped 0.3 as a rule, and at most 4.6, where all pixels of a
+    block are rounded alike. scale, crop and flip follow in this order, all by linear maps: no pixel
+    is made.
 
     Args:
         y: (N, by, bx, 64) or (by, bx, 64), int16: blocks of luma, the last dimension v * 8 + u
@@ -80,8 +82,9 @@ def jpeg_gather(
         scale: the size of the result, in eighths of the picture's: an integer in [1, 16] or a pair
             of them, (vertical, horizontal); in place of one a tuple of several, applied one after
             the other, each of them an eighth of what the one before gives. Each block becomes k
-            pixels by the inverse DCT of length k, as in libjpeg-turbo's scaled decoding (below 8,
-            chroma keeps what resolution it has).
+            pixels by the inverse DCT of length k, below 8 with what resolution chroma has. So does
+            libjpeg-turbo's scaled decoding, but for 2 and 4, where it takes means of pixels, and
+            for chroma of "4:2:2", "4:4:0" and "4:1:1" below 8, of which it keeps less.
         crop: (top, left, rows, columns), the part of the grid of ceil(by k / 8) by ceil(bx k / 8)
             blocks that is wanted. None means all.
         flip: the part mirrored left to right: blocks in the other order, odd horizontal frequencies
@@ -134,11 +137,18 @@ def jpeg_gather(
     one = y.dim() == 3
     planes = [p.unsqueeze(0) if one and p is not None else p for p in (y, cb, cr)]
     rest = (subsampling, scale_y, scale_x, *part, flip, dtype, channels_last)
+    # A list of more channels than the operator takes at once is cut.
+    long = len(indices) > CHANNELS
+    chosen = parts(indices, mean, std) if long else [(0, indices, mean, std)]
     try:
-        out = _run(*planes, tables, indices, mean, std, *rest)
+        results = [_run(*planes, tables, some, m, s, *rest) for _, some, m, s in chosen]
     except RuntimeError:
         _arguments.check_values(name, mean, std)
         raise
+    out = results[0]
+    if long:
+        form = torch.channels_last if channels_last else torch.contiguous_format
+        out = torch.cat(results, 1).contiguous(memory_format=form)
     return out.squeeze(0) if one else out
 
 
@@ -163,7 +173,7 @@ def _check_blocks(y: Tensor, cb: Tensor | None, cr: Tensor | None, subsampling: 
                 )
         else:
             want = [*y.shape[:-3], -(-y.shape[-3] // fy), -(-y.shape[-2] // fx), COEFFICIENTS]
-            if shape != want:
+            if not _equal(shape, want):
                 raise ValueError(
                     f"{name}: {argument} must be {want} beside y {list(y.shape)} for "
                     f"subsampling {subsampling!r}, got {shape}"
@@ -179,13 +189,18 @@ def _check_blocks(y: Tensor, cb: Tensor | None, cr: Tensor | None, subsampling: 
             )
 
 
+def _equal(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Number by number: to compare lists, a compiler would fix their sizes."""
+    return len(shape) == len(wanted) and all(a == b for a, b in zip(shape, wanted, strict=True))
+
+
 def _check_tables(tables: Tensor | None, y: Tensor, subsampling: str) -> None:
     if tables is None:
         return
     _arguments.check_tensor("jpeg_gather", "tables", tables, (torch.int32,), "int32")
     one = [1 if subsampling == "gray" else 3, COEFFICIENTS]
     each = [*y.shape[:-3], *one]
-    if list(tables.shape) not in (one, each):
+    if not (_equal(tables.shape, one) or _equal(tables.shape, each)):
         shapes = f"{one}" if one == each else f"{one} or {each}"
         raise ValueError(
             f"jpeg_gather: tables must be {shapes} for subsampling {subsampling!r}, "
@@ -199,20 +214,21 @@ def _scales(scale: Scale) -> tuple[tuple[int, ...], tuple[int, ...]]:
     expected = "an integer in [1, 16], eighths, or a pair of integers or tuples of them"
     if isinstance(scale, (tuple, list)) and len(scale) != 2:
         raise ValueError(f"jpeg_gather: scale must be {expected}, got {scale!r}")
-    scales = eighths(scale)
-    for k in (*scales[0], *scales[1]):
-        number = integer("jpeg_gather", "scale", k)
-        if not 1 <= number <= LARGEST_SCALE:
-            raise ValueError(f"jpeg_gather: scale must be {expected}, got {scale!r}")
-    if not (scales[0] and scales[1]):
+    down, across = (
+        tuple(integer("jpeg_gather", "scale", k) for k in scales) for scales in eighths(scale)
+    )
+    both = (*down, *across)
+    if not (down and across) or min(both) < 1 or max(both) > LARGEST_SCALE:
         raise ValueError(f"jpeg_gather: scale must be {expected}, got {scale!r}")
-    return scales
+    return down, across
 
 
 def _part(crop: tuple[int, int, int, int], grid: tuple[int, int]) -> tuple[int, int, int, int]:
-    if not isinstance(crop, (tuple, list)) or len(crop) != 4:
-        got = crop if isinstance(crop, (tuple, list)) else describe(crop)
-        raise TypeError(f"jpeg_gather: crop must be (top, left, rows, columns), got {got}")
+    expected = "(top, left, rows, columns)"
+    if not isinstance(crop, (tuple, list)):
+        raise TypeError(f"jpeg_gather: crop must be {expected}, got {describe(crop)}")
+    if len(crop) != 4:
+        raise ValueError(f"jpeg_gather: crop must be {expected}, got {crop!r}")
     top, left, rows, columns = (integer("jpeg_gather", "crop", value) for value in crop)
     if (
         min(top, left) < 0
@@ -220,7 +236,7 @@ def _part(crop: tuple[int, int, int, int], grid: tuple[int, int]) -> tuple[int, 
         or (top + rows > grid[0] or left + columns > grid[1])
     ):
         raise ValueError(
-            f"jpeg_gather: crop must be (top, left, rows, columns) within the grid of "
+            f"jpeg_gather: crop must be {expected} within the grid of "
             f"{grid[0]} x {grid[1]} blocks, got {tuple(crop)}"
         )
     return top, left, rows, columns
@@ -309,10 +325,11 @@ class JPEGGather(torch.autograd.Function):
             if not terms:
                 return None
             # As the result lies in memory: autograd would copy another layout, and a compiler
-            # cannot trace that.
-            form = torch.channels_last if ctx.channels_last else torch.contiguous_format
+            # cannot trace that. vmap takes no memory_format.
             total = sum(terms[1:], terms[0]).expand(ctx.shape).to(ctx.dtype)
-            return total.contiguous(memory_format=form)
+            if ctx.channels_last:
+                return total.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+            return total.contiguous()
 
 
 def _fake(
@@ -335,7 +352,7 @@ def _fake(
     channels_last: bool = False,
 ) -> Tensor:
     form = torch.channels_last if channels_last else torch.contiguous_format
-    shape = (len(y), len(channels), rows, columns)
+    shape = (y.shape[0], len(channels), rows, columns)
     return torch.empty(shape, dtype=dtype, device=y.device, memory_format=form)
 
 
@@ -356,7 +373,7 @@ def _batched(
     batch = None
     if any(dim is not None for dim in in_dims[:4]):
         # What has no batch is the same for each of it.
-        n = len(y) if in_dims[0] is None else y.movedim(in_dims[0], 0).shape[1]
+        n = y.shape[0] if in_dims[0] is None else y.movedim(in_dims[0], 0).shape[1]
         y = flat_batch(y.expand(size, *y.shape) if in_dims[0] is None else y, in_dims[0] or 0)[0]
         cb, cr = _flat(cb, in_dims[1], size), _flat(cr, in_dims[2], size)
         if tables is not None and (in_dims[3] is not None or tables.dim() == 3):
@@ -373,7 +390,7 @@ def _batched(
     # Statistics that differ along the batch are applied outside the operator.
     *part, dtype, channels_last = rest if len(rest) == 10 else (*rest, False)
     plain = run(y, cb, cr, tables, channels, None, None, *part, torch.float32, channels_last)
-    out, _ = with_batch(plain, batch or (1, len(y)))
+    out, _ = with_batch(plain, batch or (1, y.shape[0]))
     if mean is not None:
         out = out - batched_statistic(mean, in_dims[5], channels, out)
     if std is not None:

@@ -21,8 +21,8 @@ __all__ = [
     "draw_box",
     "draw_flip",
     "nearest_scale",
-    "place",
     "place_box",
+    "place_middle",
     "product",
     "size_after",
 ]
@@ -79,9 +79,9 @@ def nearest_scale(ratio: float) -> tuple[int, ...]:
     """Eighths whose product comes nearest to a ratio of sizes, the steps of one axis.
 
     (k,) where k / 8 is off by at most 1/16 of the ratio, or where no pair is nearer; else the pair
-    (k1, k2) with k1 >= k2 whose k1 k2 / 64 is nearest, k in [1, 16]. Larger first: on photographs
-    at 52/64 the error of (13, 4) is a third of that of (4, 13), which keeps half of the detail, and
-    the time the same (benchmarks/results/jpeg_scaling.md). Of equal pairs the largest k1.
+    (k1, k2) with k1 >= k2 whose k1 k2 / 64 is nearest, k in [1, 16], of equal ones that with the
+    largest k1. Larger first: at 52/64 the error of photographs by (13, 4) is a third of that by
+    (4, 13), which first throws half of the detail away (benchmarks/results/jpeg_scaling.md).
 
     Args:
         ratio: new size / old size, greater than 0. Below 1/64 and above 4 the nearest there is.
@@ -135,7 +135,7 @@ def _pairs() -> dict[float, tuple[int, ...]]:
     return {product(pair): pair for pair in pairs}
 
 
-def place(height: int, width: int, resize: int | None, crop: int | None) -> Placement:
+def place_middle(height: int, width: int, resize: int | None, crop: int | None) -> Placement:
     """Short side to `resize`, square of side `crop` from the middle, as near as blocks allow.
 
     The scale, one for both axes, is that nearest to resize / short side of which the crop's

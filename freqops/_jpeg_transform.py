@@ -20,8 +20,8 @@ from freqops._jpeg_geometry import (
     Placement,
     draw_box,
     draw_flip,
-    place,
     place_box,
+    place_middle,
     product,
     size_after,
 )
@@ -47,8 +47,8 @@ class JPEGTransform:
     nearest:
 
     Evaluation: the scale nearest to resize / short side at which the picture has the crop's blocks,
-    and ceil(crop / 8) blocks a side from its middle. On the scale a picture misses the pixels' size
-    by 1/16 at most, but where a larger one is needed for the crop.
+    and ceil(crop / 8) blocks a side from its middle. From 1/8 to 4 a scale is off by 1/16 at most,
+    but where the crop needs a larger one.
 
     Training: a part of the picture is drawn as torchvision's RandomResizedCrop draws it (area 0.08
     to 1, aspect ratio 3/4 to 4/3, from torch's generator, number for number); each axis has the
@@ -57,7 +57,8 @@ class JPEGTransform:
     smaller part its surroundings are taken too.
 
     Pixels, for files of other formats, go the same way: the same scale and blocks, bicubic with
-    antialiasing, which is nearest to what scaling coefficients does, then `block_dct`.
+    antialiasing, which is nearest to what scaling coefficients does, then `block_dct`. Pictures too
+    small for a scale of 4 are brought to the size itself, as ``preprocess`` does.
 
     Args:
         channels: what ``ChannelSelection.of`` takes; None for all 192.
@@ -173,19 +174,29 @@ class JPEGTransform:
 
     def _placed(self, height: int, width: int, box: Box | None, flip: bool) -> Placement:
         if box is None:
-            return place(height, width, self.resize, self.crop)
+            return place_middle(height, width, self.resize, self.crop)
         assert self.crop is not None
         return place_box(height, width, box, -(-self.crop // BLOCK), flip)
 
     def _resized(self, picture: Tensor, box: Box | None, flip: bool) -> Tensor:
         """The paper's geometry to the pixel."""
         if box is None:
+            if self.crop is not None:
+                picture = _middle(picture)
             return resize_and_crop(picture, self.resize, self.crop)
         assert self.crop is not None
         part = picture[:, box.top : box.top + box.height, box.left : box.left + box.width]
         size = (self.crop, self.crop)
         part = _rounded(F.interpolate(part[None].float(), size, mode="bicubic", antialias=True))
         return part.flip(2) if flip else part
+
+
+def _middle(picture: Tensor) -> Tensor:
+    """Of a strip the middle, 4 times as long as wide: a square crop sees no more, and 1 x 3000
+    pixels whole with a short side of 512 would be 9 GB."""
+    height, width = picture.shape[1:]
+    top, left = max(height - 4 * width, 0) // 2, max(width - 4 * height, 0) // 2
+    return picture[:, top : height - top, left : width - left]
 
 
 def _window(picture: Tensor, at: Placement) -> Tensor:

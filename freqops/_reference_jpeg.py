@@ -8,7 +8,8 @@ of a component that is subsampled f times, at a scale of k/8, is
     replicas   each of the q pixels of a block f k / q times
     synthesis  each block to q pixels: the inverse DCT of length q of its first min(8, q)
                coefficients, times sqrt(q / 8), which keeps their mean. q is k, doubled as long as
-               it is less than 8 and divides f k: as libjpeg-turbo's scaled decoding
+               it is less than 8 and divides f k: as jdmaster.c of libjpeg-turbo has it, there
+               for both axes at once
 
 so that k = 8 repeats the decoder's pixels f times, without its rounding. Pixels that the last block
 lacks repeat the last one of luma. A second scale takes the result for a picture of its own.
@@ -126,7 +127,7 @@ def jpeg_gather_operator(
         results = []
         for k, blocks in enumerate((y, cb, cr)):
             if blocks is None:  # gray: Cb and Cr are 128 everywhere
-                results.append(y.new_zeros(len(y), BLOCK, BLOCK, rows, columns, dtype=whole))
+                results.append(y.new_zeros(y.shape[0], BLOCK, BLOCK, rows, columns, dtype=whole))
                 continue
             values = blocks.to(whole)
             if tables is not None:  # [K, 64] or [N, K, 64]

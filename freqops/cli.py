@@ -307,7 +307,7 @@ def _transform(options: argparse.Namespace) -> int:
     if options.from_jpeg:
         if (options.chroma, options.rounding) != ("4:4:4", "none"):
             raise ValueError(
-                "--chroma and --rounding must be left out with --from-jpeg: the files have their own"
+                "--chroma and --rounding must be left out with --from-jpeg: files have their own"
             )
         if options.dtype == "float64":
             raise ValueError(

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
-from freqops._jpeg_geometry import BLOCK, place, size_after
+from freqops._jpeg_geometry import BLOCK, place_middle, size_after
 from freqops._jpeg_picture import gather, upright
 from freqops._pictures import SUFFIXES, is_jpeg, read_image, resize_and_crop
 from freqops.files import DTYPES, Coefficients, Settings, metadata_of, write
@@ -126,7 +126,7 @@ def _from_jpeg(source: Path, settings: Settings) -> Coefficients:
     except ValueError as error:  # the path is told beside it
         reason = str(error).removeprefix(f"read_coefficients: source {os.fspath(source)!r}: ")
         raise ValueError(reason) from None
-    at = place(picture.height, picture.width, settings.resize, settings.crop)
+    at = place_middle(picture.height, picture.width, settings.resize, settings.crop)
     coefficients = gather(
         picture,
         settings.channels,

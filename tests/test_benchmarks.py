@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS = str(ROOT / "benchmarks")
 sys.path.append(BENCHMARKS)
 
+import gather_peers  # noqa: E402
 import measure  # noqa: E402
 import plot_speed  # noqa: E402
 from libraries import LIBRARIES  # noqa: E402
@@ -73,6 +74,24 @@ def test_libraries(name: str) -> None:
     transform = transform_of(SELECTIONS["few"])
     error = transform.error(library.make(transform)(images), transform.exact(images))
     assert error < (1e-3 if library.exact else 4.4)  # 255 / 2 instead of 128 is 4 in DC
+
+
+@pytest.mark.parametrize("channels", SELECTIONS.values(), ids=SELECTIONS)
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:4:0", "4:2:0", "4:1:1"])
+def test_rivals_of_jpeg_gather(subsampling: str, channels: ChannelSelection) -> None:
+    draw = torch.rand(2, len(channels), generator=generator(1))
+    tables = torch.randint(1, 21, (3, 64), dtype=torch.int32, generator=generator(2))
+    gathering = gather_peers.Gathering(channels, 20 * draw[0], 0.5 + draw[1], tables, subsampling)
+    planes = gather_peers.random_planes(2, 3, 5, subsampling)
+    exact = gathering.exact(planes)
+    for name, rival in gather_peers.rivals(gathering).items():
+        result = rival(planes)
+        assert result.dtype == torch.float32
+        last = name.endswith("channels_last")
+        form = torch.channels_last if last else torch.contiguous_format
+        assert result.is_contiguous(memory_format=form) or subsampling != "4:4:4", name
+        assert gathering.error(result, exact) < 5e-3, name
+    assert gathering.error(gathering.freqops(planes), exact) < 5e-3
 
 
 class Clock:
@@ -184,3 +203,4 @@ def test_benchmarks_are_collected() -> None:
     ):
         assert f"bench_block_dct.py::bench_{bench}" in done.stdout, done.stdout
     assert "bench_gumbel_gate.py::bench_training" in done.stdout
+    assert "bench_jpeg_gather.py::bench_gather[8 x 448x448-4:2:0-24]" in done.stdout

@@ -34,7 +34,7 @@ def test_info_prints_what_is_installed(capsys):
     ("arguments", "words"),
     [
         (["--help"], ["info", "transform", "demo", "--version"]),
-        (["transform", "--help"], ["examples:", "--channels", "exit code", "--overwrite"]),
+        (["transform", "--help"], ["examples:", "--channels", "exit code", "--from-jpeg"]),
         (["demo", "--help"], ["examples:", "scikit-image", "--output"]),
         (["info", "--help"], ["versions, libraries loaded"]),
     ],

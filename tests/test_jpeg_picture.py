@@ -20,8 +20,8 @@ from freqops._jpeg_geometry import (
     draw_box,
     draw_flip,
     nearest_scale,
-    place,
     place_box,
+    place_middle,
     size_after,
 )
 from freqops._jpeg_picture import gather, upright
@@ -266,7 +266,7 @@ def test_place_covers_the_crop_from_the_middle(resize: int, crop: int) -> None:
     side = math.ceil(crop / 8)
     for _ in range(300):
         height, width = draw.randint(resize // 3, 6 * resize), draw.randint(resize // 3, 6 * resize)
-        p = place(height, width, resize, crop)
+        p = place_middle(height, width, resize, crop)
         assert p.scale_y == p.scale_x
         assert not p.flip
         ratio, scale = resize / min(height, width), math.prod(p.scale_y) / 8 ** len(p.scale_y)
@@ -286,25 +286,25 @@ def test_place_covers_the_crop_from_the_middle(resize: int, crop: int) -> None:
 
 
 def test_place_without_a_resize_or_a_crop() -> None:
-    assert place(33, 50, None, None) == ((8,), (8,), 0, 0, 5, 7, False)
-    assert place(64, 80, None, 32) == ((8,), (8,), 2, 3, 4, 4, False)
-    assert place(30, 60, 60, None) == ((16,), (16,), 0, 0, 8, 15, False)
-    assert place(40, 40, None, 37) == ((8,), (8,), 0, 0, 5, 5, False)
+    assert place_middle(33, 50, None, None) == ((8,), (8,), 0, 0, 5, 7, False)
+    assert place_middle(64, 80, None, 32) == ((8,), (8,), 2, 3, 4, 4, False)
+    assert place_middle(30, 60, 60, None) == ((16,), (16,), 0, 0, 8, 15, False)
+    assert place_middle(40, 40, None, 37) == ((8,), (8,), 0, 0, 5, 5, False)
 
 
 def test_place_refuses_what_does_not_fit() -> None:
     with pytest.raises(
         ValueError, match="a crop of 41 must fit into the picture, which is 40 x 56"
     ):
-        place(40, 56, None, 41)
+        place_middle(40, 56, None, 41)
     with pytest.raises(
         ValueError, match="a crop of 48 must fit into the picture, which is 60 x 40"
     ):
-        place(30, 20, 40, 48)
+        place_middle(30, 20, 40, 48)
     for resize, crop in ((512, 448), (512, None)):
         with pytest.raises(UnsupportedJPEG, match="scaled 4 times at most"):
-            place(100, 90, resize, crop)
-    assert place(120, 112, 512, 448).scale_y == (16, 16)
+            place_middle(100, 90, resize, crop)
+    assert place_middle(120, 112, 512, 448).scale_y == (16, 16)
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -40,6 +40,43 @@ def coefficients(values: torch.Tensor, *arguments: Any) -> Callable[[Backend], o
     return lambda backend: backend.ops.block_idct(values, *arguments)
 
 
+def gathered(**changes: Any) -> Callable[[Backend], object]:
+    """jpeg_gather of 2 x 4 blocks of 4:2:0 with some arguments changed."""
+
+    def call(backend: Backend) -> object:
+        if not hasattr(backend.ops._namespace, "jpeg_gather"):
+            pytest.skip(f"{backend} has no jpeg_gather")
+        arguments: dict[str, Any] = {
+            "y": i16(1, 2, 4, 64),
+            "cb": i16(1, 1, 2, 64),
+            "cr": i16(1, 1, 2, 64),
+            "tables": None,
+            "channels": [0, 1],
+            "mean": None,
+            "std": None,
+            "subsampling": "4:2:0",
+            "scale_y": [8],
+            "scale_x": [8],
+            "top": 0,
+            "left": 0,
+            "rows": 1,
+            "columns": 1,
+            "flip": False,
+            "dtype": F32,
+        }
+        return backend.ops.jpeg_gather(*(arguments | changes).values())
+
+    return call
+
+
+def i16(*shape: int) -> torch.Tensor:
+    return torch.zeros(shape, dtype=torch.int16)
+
+
+def i32(*shape: int) -> torch.Tensor:
+    return torch.ones(shape, dtype=torch.int32)
+
+
 def zeros(*shape: int, dtype: torch.dtype = F32) -> torch.Tensor:
     return torch.zeros(shape, dtype=dtype)
 
@@ -121,6 +158,72 @@ REFUSED: list[tuple[Callable[[Backend], object], str]] = [
         lambda backend: backend.ops.block_idct_backward(zeros(1, 1, 8, 8), [0], None, F32),
         "block_idct_backward: grad must be [N, 3, H, W], got [1, 1, 8, 8]",
     ),
+    (gathered(y=i16(1, 2, 4, 64).int()), "jpeg_gather: y must be int16, got Int"),
+    (gathered(cr=zeros(1, 1, 2, 64)), "jpeg_gather: cr must be int16, got Float"),
+    (
+        gathered(y=i16(2, 4, 64)),
+        "y must be [N, blocks_y, blocks_x, 64] without gaps in the last, got [2, 4, 64]",
+    ),
+    (gathered(y=i16(1, 2, 4, 63)), "without gaps in the last, got [1, 2, 4, 63]"),
+    (
+        gathered(cb=i16(1, 1, 2, 128)[..., ::2]),
+        "cb must be [N, blocks_y, blocks_x, 64] without gaps in the last, got [1, 1, 2, 64]",
+    ),
+    (gathered(y=i16(1, 0, 4, 64)), "y must have at least one block, got [1, 0, 4, 64]"),
+    (gathered(y=i16(1, 2, 0, 64)), "y must have at least one block, got [1, 2, 0, 64]"),
+    (gathered(cb=None), 'jpeg_gather: cb must be a tensor for "4:2:0", got None'),
+    (gathered(cr=None), 'jpeg_gather: cr must be a tensor for "4:2:0", got None'),
+    (gathered(subsampling="gray"), 'jpeg_gather: cb must be None for "gray"'),
+    (
+        gathered(subsampling="4:4:4"),
+        'cb must be [1, 2, 4, 64] for "4:4:4", got [1, 1, 2, 64]',
+    ),
+    (
+        gathered(cr=i16(2, 1, 2, 64)),
+        'cr must be [1, 1, 2, 64] for "4:2:0", got [2, 1, 2, 64]',
+    ),
+    (
+        gathered(subsampling="4:1:0"),
+        'jpeg_gather: subsampling must be "4:4:4", "4:2:2", "4:4:0", "4:2:0", "4:1:1" or "gray", '
+        'got "4:1:0"',
+    ),
+    (gathered(tables=zeros(3, 64)), "jpeg_gather: tables must be int32, got Float"),
+    (
+        gathered(tables=i32(1, 64)),
+        "jpeg_gather: tables must be [3, 64] or [1, 3, 64], got [1, 64]",
+    ),
+    (gathered(tables=i32(3, 65)), "tables must be [3, 64] or [1, 3, 64], got [3, 65]"),
+    (gathered(tables=i32(2, 3, 64)), "[3, 64] or [1, 3, 64], got [2, 3, 64]"),
+    (gathered(tables=i32(64)), "[3, 64] or [1, 3, 64], got [64]"),
+    (gathered(tables=i32(1, 1, 3, 64)), "[3, 64] or [1, 3, 64], got [1, 1, 3, 64]"),
+    (gathered(scale_y=[]), "jpeg_gather: scale_y must have at least one entry"),
+    (gathered(scale_x=[0]), "jpeg_gather: scale_x must lie in [1, 16], eighths, got 0"),
+    (gathered(scale_x=[8, 17]), "scale_x must lie in [1, 16], eighths, got 17"),
+    (gathered(scale_y=[16] * 41), "jpeg_gather: scale_y must end below 2^40 blocks"),
+    (
+        gathered(top=1, rows=2),
+        "jpeg_gather: top and rows must lie within the 2 blocks of the scaled grid, "
+        "got 2 from 1 on",
+    ),
+    (
+        gathered(scale_x=[4], left=2),
+        "left and columns must lie within the 2 blocks of the scaled grid, got 1 from 2 on",
+    ),
+    (gathered(top=-1), "top and rows must lie within the 2 blocks of the scaled grid, got 1 from"),
+    (
+        gathered(columns=0),
+        "left and columns must lie within the 4 blocks of the scaled grid, got 0",
+    ),
+    (gathered(rows=2**62, top=2**62), "top and rows must lie within the 2 blocks"),
+    (gathered(channels=[]), "jpeg_gather: channels must have 1 to 192 entries, got 0"),
+    (gathered(channels=[192]), "jpeg_gather: channels must lie in [0, 192), got 192"),
+    (gathered(mean=zeros(3)), "jpeg_gather: mean must be [2] or [192], got [3]"),
+    (gathered(std=zeros(2).half()), "jpeg_gather: std must be float32 or float64, got Half"),
+    (
+        gathered(dtype=torch.float64),
+        "jpeg_gather: dtype must be float32, float16 or bfloat16, got Double",
+    ),
+    (gathered(dtype=torch.uint8), "dtype must be float32, float16 or bfloat16, got Byte"),
 ]
 
 
@@ -156,6 +259,9 @@ def test_values_of_statistics(
         images(images=zeros(count, 3, 8, 8), mean=mean, std=std)(cpu_backend)
     with pytest.raises(RuntimeError, match=f"block_idct: {message}"):
         coefficients(zeros(count, 2, 1, 1), [0, 1], mean, std, 8, 8, F32)(cpu_backend)
+    blocks = {"y": i16(count, 2, 4, 64), "cb": None, "cr": None, "subsampling": "gray"}
+    with pytest.raises(RuntimeError, match=f"jpeg_gather: {message}"):
+        gathered(**blocks, mean=mean, std=std)(cpu_backend)
 
 
 def test_unknown_instruction_set() -> None:

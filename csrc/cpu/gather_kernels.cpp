@@ -62,6 +62,11 @@ __attribute__((noinline)) void map_across(const AxisView& across, const AxisMap:
   for (int v = 0; v < kept; ++v) out[v][lane] = rows[v];
 }
 
+// Whether blocks of the result are blocks of the component.
+FREQOPS_INLINE bool is_chosen(const GatherComponent& c) {
+  return c.down.identity && c.across.identity;
+}
+
 // Columns of blocks that some of the result come from.
 struct Span {
   int64_t begin, end;
@@ -81,9 +86,9 @@ struct Scratch {
   Row* rows = nullptr;
 
   explicit Scratch(const Gather& p) {
-    int64_t most = 0;
+    int64_t most = 1;
     for (const GatherComponent& c : p.components) {
-      if (c.blocks == nullptr) continue;
+      if (c.blocks == nullptr || is_chosen(c)) continue;
       for (int64_t left = 0; left < p.out.width; left += N) {
         const Span span = span_of(c.across.blocks + left, int(smaller(p.out.width - left, N)));
         if (span.end - span.begin > most) most = span.end - span.begin;
@@ -109,13 +114,64 @@ void map_tile(const GatherComponent& c, const Row (&steps)[kBlock], const int16_
     map_across<kept>(c.across, sums[i], columns, s.begin, span, out, i);
 }
 
-// The same where blocks are only chosen.
-void copy_tile(const GatherComponent& c, const Row (&steps)[kBlock], const int16_t* picture,
-               int64_t top, int64_t left, int count, Lines& out) {
-  const int16_t* block =
-      picture + c.down.blocks[top].first * c.stride_y + c.across.blocks[left].first * c.stride_x;
-  for (int i = 0; i < count; ++i, block += c.stride_x)
-    for (int v = 0; v < c.rows; ++v) out[v][i] = coefficients(block, steps, v);
+// Where blocks of a component are only chosen: those of a tile.
+struct Chosen {
+  const int16_t* blocks[N];
+
+  // From block `at` on of rows `top` and the following of the result, count of them; beyond, the last.
+  void find(const GatherComponent& c, const int16_t* picture, int64_t top, int64_t at, int count,
+            int64_t columns) {
+    int64_t y = at / columns, x = at % columns;
+    for (int i = 0; i < N; ++i) {
+      if (i < count) {
+        blocks[i] = picture + c.down.blocks[top + y].first * c.stride_y +
+                    c.across.blocks[x].first * c.stride_x;
+        if (++x == columns) x = 0, ++y;
+      } else {
+        blocks[i] = blocks[i - 1];
+      }
+    }
+  }
+};
+
+using Pairs = Vec<int32_t>;  // of coefficients 2 d and 2 d + 1
+constexpr int kPairs = kBlock / 2;
+
+// Row v of as many blocks as a vector holds.
+FREQOPS_INLINE Pairs load_rows(const int16_t* const* blocks, int v) {
+#if defined(__AVX512F__)
+  const auto row = [&](int i) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(blocks[i] + v * kBlock));
+  };
+  __m512i all = _mm512_zextsi128_si512(row(0));
+  all = _mm512_maskz_inserti32x4(0xffff, all, row(1), 1);
+  all = _mm512_maskz_inserti32x4(0xffff, all, row(2), 2);
+  return (Pairs)_mm512_maskz_inserti32x4(0xffff, all, row(3), 3);
+#elif defined(__AVX2__)
+  const auto row = [&](int i) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(blocks[i] + v * kBlock));
+  };
+  return (Pairs)_mm256_inserti128_si256(_mm256_castsi128_si256(row(0)), row(1), 1);
+#else
+  return load_vector<Pairs>(blocks[0] + v * kBlock);
+#endif
+}
+
+// Coefficient u of row v of every block of a tile, as stored: pairs are turned to lanes, whose index
+// is block * 4 + d before and d * N + block behind, then taken apart.
+FREQOPS_INLINE void turn_stored(const Chosen& chosen, int v, Vec<float> (&out)[kBlock]) {
+  static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "pairs");
+  constexpr int blocks = N / kPairs;  // of a vector
+  Pairs x[kPairs];
+  for (int i = 0; i < kPairs; ++i) x[i] = load_rows(chosen.blocks + i * blocks, v);
+  for (int stage = 0; stage < 2; ++stage) {
+    const Pairs t[] = {even(x[0], x[1]), even(x[2], x[3]), odd(x[0], x[1]), odd(x[2], x[3])};
+    for (int i = 0; i < kPairs; ++i) x[i] = t[i];
+  }
+  for (int d = 0; d < kPairs; ++d) {
+    out[2 * d] = __builtin_convertvector(x[d] << 16 >> 16, Vec<float>);
+    out[2 * d + 1] = __builtin_convertvector(x[d] >> 16, Vec<float>);
+  }
 }
 
 // Coefficient u of row v of every block of a tile.
@@ -143,52 +199,74 @@ void store_channels_last(const Vec<float>* staged, int channels, int count, T* t
   }
 }
 
+// The steps of a picture, and what its coefficients are multiplied by to be results: where blocks are
+// only chosen, steps too.
+struct Scales {
+  Row steps[kComponents][kBlock];
+  float factors[kChannels];
+
+  void read(const Gather& p, int64_t n) {
+    for (int k = 0; k < kComponents; ++k) {
+      const GatherComponent& c = p.components[k];
+      for (int i = 0; i < kCoefficients; ++i)
+        steps[k][i / kBlock][i % kBlock] = c.steps ? float(c.steps[n * c.stride_steps + i]) : 1.0f;
+      for (int line = k * kBlock; line < (k + 1) * kBlock; ++line)
+        for (int i = p.first[line]; i < p.first[line + 1]; ++i)
+          factors[i] =
+              p.entries[i].scale * (is_chosen(c) ? steps[k][line % kBlock][p.entries[i].u] : 1.0f);
+    }
+  }
+};
+
 template <class T>
 void run(const Gather& p, int64_t begin, int64_t end) {
   const int64_t columns = p.out.width;
   alignas(kLine) Lines lines = {};
   Vec<float> staged[kChannels];
   const Scratch scratch(p);
-  Row steps[kComponents][kBlock];
+  Scales scales;
+  Chosen chosen = {};
+  // Tiles may cross the ends of rows where no blocks beside each other are mapped together.
+  bool any = true;
+  for (const GatherComponent& c : p.components)
+    if (c.rows > 0 && c.blocks != nullptr) any = any && is_chosen(c);
+
   int64_t steps_of = -1;
-  for (int64_t item = begin; item < end; ++item) {
+  for (int64_t item = begin, rows; item < end; item += rows) {
     const int64_t n = item / p.out.height, top = item % p.out.height;
-    if (n != steps_of) {
-      for (int k = 0; k < kComponents; ++k)
-        for (int i = 0; i < kCoefficients; ++i)
-          steps[k][i / kBlock][i % kBlock] =
-              p.components[k].steps
-                  ? float(p.components[k].steps[n * p.components[k].stride_steps + i])
-                  : 1.0f;
-      steps_of = n;
-    }
-    for (int64_t left = 0; left < columns; left += N) {
-      const int count = int(smaller(columns - left, N));
+    rows = any ? smaller(p.out.height - top, end - item) : 1;
+    if (n != steps_of) scales.read(p, n);
+    steps_of = n;
+    for (int64_t left = 0; left < rows * columns; left += N) {
+      const int count = int(smaller(rows * columns - left, N));
       T* first = static_cast<T*>(p.out.data) + n * p.out.stride_n + top * p.out.stride_h +
                  left * p.out.stride_w;
       for (int k = 0; k < kComponents; ++k) {
         const GatherComponent& c = p.components[k];
         if (c.rows == 0) continue;
+        const bool stored = c.blocks != nullptr && is_chosen(c);
+        const int16_t* picture = c.blocks + n * c.stride_n;
         if (c.blocks == nullptr) {
           for (auto& line : lines)
             for (Row& row : line) row = Row{};
+        } else if (stored) {
+          chosen.find(c, picture, top, left, count, columns);
         } else {
-          const int16_t* picture = c.blocks + n * c.stride_n;
-          if (c.down.identity && c.across.identity)
-            copy_tile(c, steps[k], picture, top, left, count, lines);
-          else
-            with_count(c.rows, [&](auto kept) {
-              map_tile<kept>(c, steps[k], picture, top, left, count, scratch.rows, lines);
-            });
+          with_count(c.rows, [&](auto kept) {
+            map_tile<kept>(c, scales.steps[k], picture, top, left, count, scratch.rows, lines);
+          });
         }
         for (int v = 0; v < c.rows; ++v) {
           const int from = p.first[k * kBlock + v], to = p.first[k * kBlock + v + 1];
           if (from == to) continue;
           Vec<float> x[kBlock];
-          turn(lines[v], x);
+          if (stored)
+            turn_stored(chosen, v, x);
+          else
+            turn(lines[v], x);
           for (int i = from; i < to; ++i) {
             const GatherEntry& e = p.entries[i];
-            const Vec<float> out = x[e.u] * e.scale + e.offset;
+            const Vec<float> out = x[e.u] * scales.factors[i] + e.offset;
             if (p.channels_last)
               staged[e.channel] = out;
             else if (count == N)
