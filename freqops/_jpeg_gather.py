@@ -33,7 +33,7 @@ from freqops._reference_jpeg import SAMPLINGS, Scale, eighths, grid_after
 from freqops.channels import BLOCK, CHANNELS
 from freqops.reference import default_dtype
 
-__all__ = ["JPEGGather", "jpeg_gather"]
+__all__ = ["JPEGGather", "jpeg_gather", "read_scale"]
 
 LARGEST_SCALE = 2 * BLOCK
 RESULTS = (torch.float32, torch.float16, torch.bfloat16)
@@ -124,7 +124,7 @@ def jpeg_gather(
     indices = _arguments.read_channels(name, channels)
     mean = _arguments.check_statistic(name, "mean", mean, len(indices), y)
     std = _arguments.check_statistic(name, "std", std, len(indices), y)
-    scale_y, scale_x = _scales(scale)
+    scale_y, scale_x = read_scale(scale)
     grid = grid_after(y.shape[-3], scale_y), grid_after(y.shape[-2], scale_x)
     part = (0, 0, *grid) if crop is None else _part(crop, grid)
     if not isinstance(flip, bool):
@@ -210,7 +210,8 @@ def _check_tables(tables: Tensor | None, y: Tensor, subsampling: str) -> None:
         raise ValueError(f"jpeg_gather: tables must be on {y.device} like y, got {tables.device}")
 
 
-def _scales(scale: Scale) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def read_scale(scale: Scale) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The scales down and across, checked."""
     expected = "an integer in [1, 16], eighths, or a pair of integers or tuples of them"
     if isinstance(scale, (tuple, list)) and len(scale) != 2:
         raise ValueError(f"jpeg_gather: scale must be {expected}, got {scale!r}")

@@ -1,4 +1,4 @@
-"""One picture of coefficients: turned upright, and gathered in its own size."""
+"""The methods of JPEGCoefficients: turned upright, and gathered in its own size."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from freqops._arguments import Channels
-from freqops._jpeg_gather import _scales as read_scale
-from freqops._jpeg_gather import jpeg_gather
+from freqops._jpeg_gather import jpeg_gather, read_scale
 from freqops._jpeg_geometry import blocks_after
 from freqops._reference_jpeg import SAMPLINGS, Scale
 from freqops.jpeg import JPEGCoefficients, UnsupportedJPEG
@@ -35,37 +34,7 @@ _TRANSPOSED = {"4:2:2": "4:4:0", "4:4:0": "4:2:2"}
 
 
 def upright(c: JPEGCoefficients) -> JPEGCoefficients:
-    """The picture with its EXIF orientation applied, exactly and without decoding.
-
-    Rows and columns exchanged: X'[a, b][v, u] = X[b, a][u, v], of the tables too. Mirrored left to
-    right: X'[a, b][v, u] = (-1)^u X[a, B - 1 - b][v, u]; top to bottom likewise.
-
-    Blocks cannot be shifted by less than their size, so a mirrored axis begins with whole blocks:
-    where its length is no multiple of 8 f, with f pixels of luma to one of chroma along it, what
-    lies beyond the last multiple is cut off (it would come first), as by jpegtran -trim. Axes that
-    are not mirrored keep their last, incomplete blocks.
-
-    Args:
-        c: any picture; with orientation 1 it is given back as it is.
-
-    Returns:
-        A picture of orientation 1. height and width change places where rows and columns do, and
-        lose what is cut off; 4:2:2 and 4:4:0 change places too. -32768, which has no opposite in
-        int16, is mirrored to 32767.
-
-    Raises:
-        UnsupportedJPEG: rows and columns of 4:1:1 exchanged are no kind of JPEGCoefficients; or an
-            axis to mirror is shorter than 8 f.
-
-    Example:
-        >>> import dataclasses, torch
-        >>> from freqops.jpeg import JPEGCoefficients
-        >>> y, tables = torch.zeros(1, 2, 64, dtype=torch.int16), torch.ones(1, 64).int()
-        >>> y[0, 0, :2] = torch.tensor([5, 3])
-        >>> c = JPEGCoefficients(y, None, None, tables, "gray", 8, 16, orientation=2)
-        >>> upright(c).y[0, :, :2].tolist()
-        [[0, 0], [5, -3]]
-    """
+    """`JPEGCoefficients.upright`."""
     if c.orientation == 1:
         return c
     transpose, upside_down, mirror = _TURNS[c.orientation]
@@ -154,29 +123,7 @@ def gather(
     dtype: torch.dtype | None = None,
     memory_format: torch.memory_format | None = None,
 ) -> Tensor:
-    """`freqops.jpeg_gather` of one picture: its frequency channels on the grid of luma.
-
-    Args:
-        c: the picture, as stored: its orientation is not looked at (see ``upright``).
-        channels, mean, std, scale, flip, dtype, memory_format: as in `jpeg_gather`.
-        crop: (top, left, rows, columns) in blocks of the scaled picture. None: those that the
-            picture's pixels reach, ceil(ceil(height k / 8) / 8) by ceil(ceil(width k / 8) / 8), not
-            those that only the padding of its last blocks does.
-
-    Returns:
-        (C, rows, columns).
-
-    Raises:
-        TypeError, ValueError: those of `jpeg_gather`.
-
-    Example:
-        >>> import torch
-        >>> from freqops.jpeg import JPEGCoefficients
-        >>> y, tables = torch.zeros(2, 3, 64, dtype=torch.int16), torch.ones(1, 64).int()
-        >>> c = JPEGCoefficients(y, None, None, tables, "gray", 12, 17)
-        >>> gather(c, [0, 1]).shape, gather(c, [0, 1], scale=4).shape
-        (torch.Size([2, 2, 3]), torch.Size([2, 1, 2]))
-    """
+    """`JPEGCoefficients.gather`."""
     wanted = crop
     if crop is None:
         down, across = read_scale(scale)

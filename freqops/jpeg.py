@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from freqops._arguments import Channels
+    from freqops._reference_jpeg import Scale
+
     Source: TypeAlias = (
         str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[np.uint8] | Tensor
     )
@@ -92,6 +95,85 @@ class JPEGCoefficients:
         facts += ["progressive"] if self.progressive else []
         facts += [f"orientation {self.orientation}"] if self.orientation != 1 else []
         return f"{type(self).__name__}({', '.join(facts)})"
+
+    def upright(self) -> JPEGCoefficients:
+        """The picture with its EXIF orientation applied, exactly and without decoding.
+
+        Rows and columns exchanged: X'[a, b][v, u] = X[b, a][u, v], of the tables too. Mirrored left
+        to right: X'[a, b][v, u] = (-1)^u X[a, B - 1 - b][v, u]; top to bottom likewise.
+
+        Blocks cannot be shifted by less than their size, so a mirrored axis begins with whole
+        blocks: where its length is no multiple of 8 f, with f pixels of luma to one of chroma along
+        it, what lies beyond the last multiple is cut off (it would come first), as by jpegtran
+        -trim. Axes that are not mirrored keep their last, incomplete blocks.
+
+        Returns:
+            A picture of orientation 1, the same where it has it already. height and width change
+            places where rows and columns do, and lose what is cut off; 4:2:2 and 4:4:0 change
+            places too. -32768, which has no opposite in int16, is mirrored to 32767.
+
+        Raises:
+            UnsupportedJPEG: rows and columns of 4:1:1 exchanged are no kind of JPEGCoefficients; or
+                an axis to mirror is shorter than 8 f.
+
+        Example:
+            >>> import torch
+            >>> y, tables = torch.zeros(1, 2, 64, dtype=torch.int16), torch.ones(1, 64).int()
+            >>> y[0, 0, :2] = torch.tensor([5, 3])
+            >>> c = JPEGCoefficients(y, None, None, tables, "gray", 8, 16, orientation=2)
+            >>> c.upright().y[0, :, :2].tolist()
+            [[0, 0], [5, -3]]
+        """
+        from freqops._jpeg_picture import upright
+
+        return upright(self)
+
+    def gather(
+        self,
+        channels: Channels = None,
+        *,
+        mean: Tensor | None = None,
+        std: Tensor | None = None,
+        scale: Scale = 8,
+        crop: tuple[int, int, int, int] | None = None,
+        flip: bool = False,
+        dtype: torch.dtype | None = None,
+        memory_format: torch.memory_format | None = None,
+    ) -> Tensor:
+        """`freqops.jpeg_gather` of this picture as it is stored (see ``upright``).
+
+        Args:
+            channels, mean, std, scale, flip, dtype, memory_format: as in `jpeg_gather`.
+            crop: (top, left, rows, columns) in blocks of the scaled picture. None: those that the
+                picture's pixels reach, ceil(ceil(height k / 8) / 8) by ceil(ceil(width k / 8) / 8),
+                not those that only the padding of its last blocks does.
+
+        Returns:
+            (C, rows, columns).
+
+        Raises:
+            TypeError, ValueError: those of `jpeg_gather`.
+
+        Example:
+            >>> import torch
+            >>> y, tables = torch.zeros(2, 3, 64, dtype=torch.int16), torch.ones(1, 64).int()
+            >>> c = JPEGCoefficients(y, None, None, tables, "gray", 12, 17)
+            >>> c.gather([0, 1]).shape, c.gather([0, 1], scale=4).shape
+            (torch.Size([2, 2, 3]), torch.Size([2, 1, 2]))
+        """
+        from freqops._jpeg_picture import gather
+
+        return gather(
+            self,
+            channels,
+            mean=mean,
+            std=std,
+            scale=scale,
+            crop=crop,
+            flip=flip,
+            dtype=dtype,
+            memory_format=memory_format,
+        )
 
 
 def read_coefficients(
