@@ -1,9 +1,10 @@
 // jpeg_gather: blocks of coefficients, 64 to a block, to planes of the chosen channels.
 //
-// A row of blocks of the result is made a tile at a time, N = kLanes<float> blocks beside each
-// other. Where an axis is more than a selection of blocks, columns are mapped first, those of the
-// blocks that the tile comes from, then rows (axis_map.h). What is wanted is then turned to lanes:
-// a vector holds one coefficient of all blocks of the tile.
+// The result is made a tile at a time, N = kLanes<float> blocks beside each other. Where blocks are
+// only chosen, rows of a block are turned to lanes as they are stored, and tiles cross the ends of
+// rows of blocks. Else columns are mapped first, those of the blocks that the tile comes from, then
+// rows (axis_map.h), and what is wanted is turned then: a vector holds one coefficient of all blocks
+// of the tile.
 #include <cstdlib>
 
 #include "convert.h"
