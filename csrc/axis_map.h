@@ -1,7 +1,7 @@
 // One axis of jpeg_gather: how blocks of a component become blocks of the result.
 //
-// Both axes are linear maps of coefficients, so that a component with blocks X becomes P X Q^T. Of an
-// axis whose component is subsampled f times, at a scale of k/8, P is
+// Both axes are linear maps of coefficients, so that a component with blocks X becomes P X Q^T. Of
+// an axis whose component is subsampled f times, at a scale of k/8, P is
 //
 //   synthesis   each block to q pixels: the inverse DCT of length q of its first min(8, q)
 //               coefficients, times sqrt(q / 8). q is k, doubled as long as it is less than 8 and
@@ -10,8 +10,8 @@
 //   analysis    8 pixels at a time to coefficients
 //
 // and further scales are maps of their own behind it. A block of the result comes from a few
-// neighbouring blocks, and P repeats itself with a short period: each distinct row of blocks is kept
-// once.
+// neighbouring blocks, and P repeats itself with a short period: each distinct row of blocks is
+// kept once.
 #pragma once
 
 #include <algorithm>
@@ -37,7 +37,8 @@ inline double dct_entry(int v, int i, int n) {
   return std::sqrt((v == 0 ? 1.0 : 2.0) / n) * std::cos((2 * i + 1) * v * kPi / (2 * n));
 }
 
-// A block of the result, as a sum over blocks first ... first + matrices.size() - 1 of the component.
+// A block of the result, as a sum over blocks first ... first + matrices.size() - 1 of the
+// component.
 struct BlockSum {
   int64_t first;
   std::vector<BlockMatrix> matrices;

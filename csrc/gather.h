@@ -33,8 +33,8 @@ struct BlockView {
   int64_t stride_n, stride_y, stride_x;
 };
 
-// A component of jpeg_gather: its blocks, what they are multiplied by, and the maps of its axes. Of a
-// gray picture Cb and Cr have no blocks.
+// A component of jpeg_gather: its blocks, what they are multiplied by, and the maps of its axes. Of
+// a gray picture Cb and Cr have no blocks.
 struct GatherPlane {
   BlockView blocks;      // data is null where there are none
   const int32_t* steps;  // [64] of the first picture, contiguous, or null: 1

@@ -1,9 +1,10 @@
 // jpeg_gather: blocks of coefficients, 64 to a block, to planes of the chosen channels.
 //
-// A row of blocks of the result is made a tile at a time, N = kLanes<float> blocks beside each other.
-// Where an axis is more than a selection of blocks, columns are mapped first, those of the blocks that
-// the tile comes from, then rows (axis_map.h). What is wanted is then turned to lanes: a vector holds
-// one coefficient of all blocks of the tile.
+// The result is made a tile at a time, N = kLanes<float> blocks beside each other. Where blocks are
+// only chosen, rows of a block are turned to lanes as they are stored, and tiles cross the ends of
+// rows of blocks. Else columns are mapped first, those of the blocks that the tile comes from, then
+// rows (axis_map.h), and what is wanted is turned then: a vector holds one coefficient of all blocks
+// of the tile.
 #include <cstdlib>
 
 #include "convert.h"
@@ -118,7 +119,8 @@ void map_tile(const GatherComponent& c, const Row (&steps)[kBlock], const int16_
 struct Chosen {
   const int16_t* blocks[N];
 
-  // From block `at` on of rows `top` and the following of the result, count of them; beyond, the last.
+  // From block `at` on of rows `top` and the following of the result, count of them; beyond, the
+  // last.
   void find(const GatherComponent& c, const int16_t* picture, int64_t top, int64_t at, int count,
             int64_t columns) {
     int64_t y = at / columns, x = at % columns;
@@ -157,8 +159,8 @@ FREQOPS_INLINE Pairs load_rows(const int16_t* const* blocks, int v) {
 #endif
 }
 
-// Coefficient u of row v of every block of a tile, as stored: pairs are turned to lanes, whose index
-// is block * 4 + d before and d * N + block behind, then taken apart.
+// Coefficient u of row v of every block of a tile, as stored: pairs are turned to lanes, whose
+// index is block * 4 + d before and d * N + block behind, then taken apart.
 FREQOPS_INLINE void turn_stored(const Chosen& chosen, int v, Vec<float> (&out)[kBlock]) {
   static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "pairs");
   constexpr int blocks = N / kPairs;  // of a vector
@@ -199,8 +201,8 @@ void store_channels_last(const Vec<float>* staged, int channels, int count, T* t
   }
 }
 
-// The steps of a picture, and what its coefficients are multiplied by to be results: where blocks are
-// only chosen, steps too.
+// The steps of a picture, and what its coefficients are multiplied by to be results: where blocks
+// are only chosen, steps too.
 struct Scales {
   Row steps[kComponents][kBlock];
   float factors[kChannels];
