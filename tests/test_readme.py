@@ -13,13 +13,24 @@ import freqops
 README = Path(__file__).parents[1] / "README.md"
 
 
+def photographs(root: Path) -> None:
+    """Two classes of two JPEG files each."""
+    image, data = pytest.importorskip("PIL.Image"), pytest.importorskip("skimage.data")
+    for name, pixels in (("cat", data.chelsea()), ("coffee", data.coffee())):
+        (root / name).mkdir(parents=True)
+        for number in (1, 2):
+            image.fromarray(pixels[:, ::number]).save(root / name / f"{number}.jpg")
+
+
 @pytest.mark.skipif(not README.exists(), reason="not in a checkout")
+@pytest.mark.skipif(bool(freqops.jpeg.missing()), reason="no JPEG reader")
 def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("torchvision", "matplotlib", "safetensors"):
+    for package in ("torchvision", "matplotlib", "safetensors", "skimage"):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
+    photographs(tmp_path / "photos")
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)
