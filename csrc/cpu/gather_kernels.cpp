@@ -1,16 +1,13 @@
 // jpeg_gather: blocks of coefficients, 64 to a block, to planes of the chosen channels.
 //
-// The result is made a tile at a time, N = kLanes<float> blocks beside each other. Where blocks are
-// only chosen, rows of a block are turned to lanes as they are stored, and tiles cross the ends of
-// rows of blocks. Else columns are mapped first, those of the blocks that the tile comes from, then
-// rows (axis_map.h), and what is wanted is turned then: a vector holds one coefficient of all blocks
-// of the tile.
+// The result is made in groups of tiles, as that of block_dct. Where blocks are only chosen, rows of a
+// block are turned to lanes as they are stored. Else columns are mapped first, those of the blocks
+// that a tile comes from, then rows (axis_map.h), and what is wanted is turned then: a vector holds
+// one coefficient of all N = kLanes<float> blocks of the tile.
 #include <cstdlib>
 
-#include "convert.h"
 #include "isa.h"
-#include "tile.h"
-#include "transpose.h"
+#include "write_channels.h"
 
 namespace freqops::cpu {
 namespace {
@@ -20,29 +17,42 @@ using Row = VectorOf<float, kBlock>::type;       // a row of a block
 using Stored = VectorOf<int16_t, kBlock>::type;  // as in memory
 using Lines = Row[kBlock][N];                    // [v, block]
 
-// Row v of a block times its quantisation steps.
-FREQOPS_INLINE Row coefficients(const int16_t* block, const Row (&steps)[kBlock], int v) {
-  const Stored row = load_vector<Stored>(block + v * kBlock);
-  return __builtin_convertvector(row, Row) * steps[v];
+// Rows of blocks beside each other, as many as fill a vector; of one where a vector is shorter.
+constexpr int kBeside = kVectorBytes > int(sizeof(Row)) ? 2 : 1;
+using Rows = VectorOf<float, kBeside * kBlock>::type;
+
+// A row of a block and the same of the one `next` elements behind it.
+FREQOPS_INLINE Rows coefficients(const int16_t* row, int64_t next) {
+#if defined(__AVX512F__)
+  const __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(load_vector<__m128i>(row)),
+                                               load_vector<__m128i>(row + next), 1);
+  return (Rows)_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi16_epi32(0xffff, both));
+#else
+  static_assert(kBeside == 1);
+  (void)next;
+  return __builtin_convertvector(load_vector<Stored>(row), Rows);
+#endif
 }
 
-// Columns `begin` to `end` of blocks, mapped down: rows 0 ... kept - 1 of [v, column].
+// Columns `begin` to `end` of blocks, mapped down: rows 0 ... kept - 1 of [v, column], `span` columns
+// apart, which leaves room for one too many.
 template <int kept>
-__attribute__((noinline)) void map_down(const GatherComponent& c, const Row (&steps)[kBlock],
+__attribute__((noinline)) void map_down(const GatherComponent& c, const Rows (&steps)[kBlock],
                                         const int16_t* picture, const AxisMap::Block& sum,
                                         int64_t begin, int64_t end, int64_t span, Row* out) {
   const AxisView& down = c.down;
-  for (int64_t x = begin; x < end; ++x) {
-    Row rows[kept] = {};
+  for (int64_t x = begin; x < end; x += kBeside) {
+    const int64_t next = x + 1 < end ? c.stride_x : 0;
+    Rows rows[kept] = {};
     for (int i = 0; i < sum.count; ++i) {
       const int16_t* block = picture + (sum.first + i) * c.stride_y + x * c.stride_x;
       const float* matrix = down.matrices + (sum.matrix + i) * int64_t(kCoefficients);
       for (int u = 0; u < down.used; ++u) {
-        const Row from = coefficients(block, steps, u);
+        const Rows from = coefficients(block + u * kBlock, next) * steps[u];
         for (int v = 0; v < kept; ++v) rows[v] += from * matrix[u * kBlock + v];
       }
     }
-    for (int v = 0; v < kept; ++v) out[v * span + x - begin] = rows[v];
+    for (int v = 0; v < kept; ++v) store_vector(out + v * span + x - begin, rows[v]);
   }
 }
 
@@ -71,6 +81,9 @@ FREQOPS_INLINE bool is_chosen(const GatherComponent& c) {
 // Columns of blocks that some of the result come from.
 struct Span {
   int64_t begin, end;
+
+  // Room for them, and for one too many.
+  int64_t room() const { return (end - begin + kBeside - 1) / kBeside * kBeside; }
 };
 
 FREQOPS_INLINE Span span_of(const AxisMap::Block* sums, int count) {
@@ -87,12 +100,12 @@ struct Scratch {
   Row* rows = nullptr;
 
   explicit Scratch(const Gather& p) {
-    int64_t most = 1;
+    int64_t most = kBeside;
     for (const GatherComponent& c : p.components) {
       if (c.blocks == nullptr || is_chosen(c)) continue;
-      for (int64_t left = 0; left < p.out.width; left += N) {
+      for (int64_t left = 0; left < p.out.width; ++left) {
         const Span span = span_of(c.across.blocks + left, int(smaller(p.out.width - left, N)));
-        if (span.end - span.begin > most) most = span.end - span.begin;
+        if (span.room() > most) most = span.room();
       }
     }
     rows = static_cast<Row*>(std::aligned_alloc(kLine, size_t(most) * sizeof(Row) * kBlock));
@@ -103,31 +116,32 @@ struct Scratch {
   Scratch& operator=(const Scratch&) = delete;
 };
 
-// A component's part of a tile: count blocks from column `left` of row `top` of the result on.
+// A component's part of a tile.
 template <int kept>
-void map_tile(const GatherComponent& c, const Row (&steps)[kBlock], const int16_t* picture,
-              int64_t top, int64_t left, int count, Row* columns, Lines& out) {
-  const AxisMap::Block* sums = c.across.blocks + left;
-  const Span s = span_of(sums, count);
-  const int64_t span = s.end - s.begin;
-  map_down<kept>(c, steps, picture, c.down.blocks[top], s.begin, s.end, span, columns);
-  for (int i = 0; i < count; ++i)
-    map_across<kept>(c.across, sums[i], columns, s.begin, span, out, i);
+void map_tile(const GatherComponent& c, const Rows (&steps)[kBlock], const int16_t* picture,
+              const Tile& tile, int64_t columns, Row* mapped, Lines& out) {
+  int64_t top = tile.by, left = tile.bx;
+  for (int lane = 0; lane < tile.count; ++top, left = 0) {
+    const int count = int(smaller(tile.count - lane, columns - left));
+    const AxisMap::Block* sums = c.across.blocks + left;
+    const Span s = span_of(sums, count);
+    map_down<kept>(c, steps, picture, c.down.blocks[top], s.begin, s.end, s.room(), mapped);
+    for (int i = 0; i < count; ++i, ++lane)
+      map_across<kept>(c.across, sums[i], mapped, s.begin, s.room(), out, lane);
+  }
 }
 
 // Where blocks of a component are only chosen: those of a tile.
 struct Chosen {
   const int16_t* blocks[N];
 
-  // From block `at` on of rows `top` and the following of the result, count of them; beyond, the
-  // last.
-  void find(const GatherComponent& c, const int16_t* picture, int64_t top, int64_t at, int count,
-            int64_t columns) {
-    int64_t y = at / columns, x = at % columns;
+  // Beyond the tile, its last.
+  void find(const GatherComponent& c, const int16_t* picture, const Tile& tile, int64_t columns) {
+    int64_t y = tile.by, x = tile.bx;
     for (int i = 0; i < N; ++i) {
-      if (i < count) {
-        blocks[i] = picture + c.down.blocks[top + y].first * c.stride_y +
-                    c.across.blocks[x].first * c.stride_x;
+      if (i < tile.count) {
+        blocks[i] =
+            picture + c.down.blocks[y].first * c.stride_y + c.across.blocks[x].first * c.stride_x;
         if (++x == columns) x = 0, ++y;
       } else {
         blocks[i] = blocks[i - 1];
@@ -160,8 +174,8 @@ FREQOPS_INLINE Pairs load_rows(const int16_t* const* blocks, int v) {
 }
 
 // Coefficient u of row v of every block of a tile, as stored: pairs are turned to lanes, whose
-// index is block * 4 + d before and d * N + block behind, then taken apart.
-FREQOPS_INLINE void turn_stored(const Chosen& chosen, int v, Vec<float> (&out)[kBlock]) {
+// index is block * 4 + d before and d * N + block behind, then taken apart. To every kGroup-th vector.
+FREQOPS_INLINE void turn_stored(const Chosen& chosen, int v, Vec<float>* out) {
   static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "pairs");
   constexpr int blocks = N / kPairs;  // of a vector
   Pairs x[kPairs];
@@ -171,115 +185,109 @@ FREQOPS_INLINE void turn_stored(const Chosen& chosen, int v, Vec<float> (&out)[k
     for (int i = 0; i < kPairs; ++i) x[i] = t[i];
   }
   for (int d = 0; d < kPairs; ++d) {
-    out[2 * d] = __builtin_convertvector(x[d] << 16 >> 16, Vec<float>);
-    out[2 * d + 1] = __builtin_convertvector(x[d] >> 16, Vec<float>);
+    out[2 * d * kGroup] = __builtin_convertvector(x[d] << 16 >> 16, Vec<float>);
+    out[(2 * d + 1) * kGroup] = __builtin_convertvector(x[d] >> 16, Vec<float>);
   }
 }
 
-// Coefficient u of row v of every block of a tile.
-FREQOPS_INLINE void turn(const Row (&line)[N], Vec<float> (&out)[kBlock]) {
+// Coefficient u of row v of every block of a tile, to every kGroup-th vector.
+FREQOPS_INLINE void turn(const Row (&line)[N], Vec<float>* out) {
+  Vec<float> x[kBlock];
   for (int i = 0; i < kBlock; ++i)
-    out[i] = load_vector<Vec<float>>(reinterpret_cast<const float*>(line) + i * N);
-  rows_to_lanes(out);
-}
-
-// [channel][block] of a tile to channels_last.
-template <class T>
-void store_channels_last(const Vec<float>* staged, int channels, int count, T* to) {
-  for (int channel = 0; channel < channels; channel += N) {
-    const int some = int(smaller(channels - channel, N));
-    Vec<float> x[N] = {};
-    for (int i = 0; i < some; ++i) x[i] = staged[channel + i];
-    transpose(x);
-    for (int block = 0; block < count; ++block) {
-      T* at = to + int64_t(block) * channels + channel;
-      if (some == N)
-        store<float>(at, x[block]);
-      else
-        store_some<float>(at, x[block], some);
-    }
-  }
+    x[i] = load_vector<Vec<float>>(reinterpret_cast<const float*>(line) + i * N);
+  rows_to_lanes(x);
+  for (int i = 0; i < kBlock; ++i) out[i * kGroup] = x[i];
 }
 
 // The steps of a picture, and what its coefficients are multiplied by to be results: where blocks
 // are only chosen, steps too.
 struct Scales {
-  Row steps[kComponents][kBlock];
+  Rows steps[kComponents][kBlock];
   float factors[kChannels];
 
   void read(const Gather& p, int64_t n) {
     for (int k = 0; k < kComponents; ++k) {
       const GatherComponent& c = p.components[k];
+      float step[kCoefficients];
       for (int i = 0; i < kCoefficients; ++i)
-        steps[k][i / kBlock][i % kBlock] = c.steps ? float(c.steps[n * c.stride_steps + i]) : 1.0f;
+        step[i] = c.steps ? float(c.steps[n * c.stride_steps + i]) : 1.0f;
+      for (int v = 0; v < kBlock; ++v)
+        for (int i = 0; i < kBeside * kBlock; ++i) steps[k][v][i] = step[v * kBlock + i % kBlock];
       for (int line = k * kBlock; line < (k + 1) * kBlock; ++line)
         for (int i = p.first[line]; i < p.first[line + 1]; ++i)
-          factors[i] =
-              p.entries[i].scale * (is_chosen(c) ? steps[k][line % kBlock][p.entries[i].u] : 1.0f);
+          factors[i] = p.entries[i].scale *
+                       (is_chosen(c) ? step[line % kBlock * kBlock + p.entries[i].u] : 1.0f);
     }
   }
 };
 
+// What becomes of one component of a group on its way.
+struct Workspace {
+  Lines lines[kGroup];
+  Chosen chosen[kGroup];
+  Row* mapped;
+};
+
+// A component's channels of a group, to out(channel, vectors).
+template <class Out>
+void gather_component(const Gather& p, int k, const Scales& scales, const Group& group,
+                      Workspace& work, const Out& out) {
+  const GatherComponent& c = p.components[k];
+  const bool stored = c.blocks != nullptr && is_chosen(c);
+  const int16_t* picture = c.blocks + group.n * c.stride_n;
+  const int64_t columns = p.out.width;
+  if (c.blocks == nullptr) {
+    for (auto& lines : work.lines)
+      for (auto& line : lines)
+        for (Row& row : line) row = Row{};
+  } else {
+    for (int g = 0; g * N < group.count; ++g) {
+      const Tile tile = tile_in<float>(group, g, columns);
+      if (stored)
+        work.chosen[g].find(c, picture, tile, columns);
+      else
+        with_count(c.rows, [&](auto kept) {
+          map_tile<kept>(c, scales.steps[k], picture, tile, columns, work.mapped, work.lines[g]);
+        });
+    }
+  }
+  for (int v = 0; v < c.rows; ++v) {
+    const int begin = p.first[k * kBlock + v], end = p.first[k * kBlock + v + 1];
+    if (begin == end) continue;
+    Vec<float> x[kBlock][kGroup] = {};
+    for (int g = 0; g * N < group.count; ++g) {
+      if (stored)
+        turn_stored(work.chosen[g], v, &x[0][g]);
+      else
+        turn(work.lines[g][v], &x[0][g]);
+    }
+    for (int i = begin; i < end; ++i) {
+      const GatherEntry& e = p.entries[i];
+      Vec<float> results[kGroup];
+      for (int g = 0; g < kGroup; ++g) results[g] = x[e.u][g] * scales.factors[i] + e.offset;
+      out(e.channel, results);
+    }
+  }
+}
+
+// Not past the caches: a result of a few megabytes is read soon, and reading coefficients, twice the
+// bytes of pixels, took up to three times as long beside such stores.
 template <class T>
 void run(const Gather& p, int64_t begin, int64_t end) {
-  const int64_t columns = p.out.width;
-  alignas(kLine) Lines lines = {};
-  Vec<float> staged[kChannels];
   const Scratch scratch(p);
+  Workspace work = {};
+  work.mapped = scratch.rows;
+  Vec<float> staged[kChannels][kGroup];
   Scales scales;
-  Chosen chosen = {};
-  // Tiles may cross the ends of rows where no blocks beside each other are mapped together.
-  bool any = true;
-  for (const GatherComponent& c : p.components)
-    if (c.rows > 0 && c.blocks != nullptr) any = any && is_chosen(c);
-
-  int64_t steps_of = -1;
-  for (int64_t item = begin, rows; item < end; item += rows) {
-    const int64_t n = item / p.out.height, top = item % p.out.height;
-    rows = any ? smaller(p.out.height - top, end - item) : 1;
-    if (n != steps_of) scales.read(p, n);
-    steps_of = n;
-    for (int64_t left = 0; left < rows * columns; left += N) {
-      const int count = int(smaller(rows * columns - left, N));
-      T* first = static_cast<T*>(p.out.data) + n * p.out.stride_n + top * p.out.stride_h +
-                 left * p.out.stride_w;
-      for (int k = 0; k < kComponents; ++k) {
-        const GatherComponent& c = p.components[k];
-        if (c.rows == 0) continue;
-        const bool stored = c.blocks != nullptr && is_chosen(c);
-        const int16_t* picture = c.blocks + n * c.stride_n;
-        if (c.blocks == nullptr) {
-          for (auto& line : lines)
-            for (Row& row : line) row = Row{};
-        } else if (stored) {
-          chosen.find(c, picture, top, left, count, columns);
-        } else {
-          with_count(c.rows, [&](auto kept) {
-            map_tile<kept>(c, scales.steps[k], picture, top, left, count, scratch.rows, lines);
-          });
-        }
-        for (int v = 0; v < c.rows; ++v) {
-          const int from = p.first[k * kBlock + v], to = p.first[k * kBlock + v + 1];
-          if (from == to) continue;
-          Vec<float> x[kBlock];
-          if (stored)
-            turn_stored(chosen, v, x);
-          else
-            turn(lines[v], x);
-          for (int i = from; i < to; ++i) {
-            const GatherEntry& e = p.entries[i];
-            const Vec<float> out = x[e.u] * scales.factors[i] + e.offset;
-            if (p.channels_last)
-              staged[e.channel] = out;
-            else if (count == N)
-              store<float>(first + e.channel * p.out.stride_c, out);
-            else
-              store_some<float>(first + e.channel * p.out.stride_c, out, count);
-          }
-        }
-      }
-      if (p.channels_last) store_channels_last(staged, int(p.out.channels), count, first);
-    }
+  int64_t scales_of = -1;
+  for (int64_t i = begin; i < end; ++i) {
+    const Group group = group_at(i, p.out.height * p.out.width, kGroup * N);
+    if (group.n != scales_of) scales.read(p, group.n);
+    scales_of = group.n;
+    write_group<T, float>(p.out, p.channels_last, false, group, staged, [&](const auto& out) {
+      for (int k = 0; k < kComponents; ++k)
+        if (p.components[k].rows > 0) gather_component(p, k, scales, group, work, out);
+    });
   }
 }
 
@@ -291,6 +299,9 @@ void FREQOPS_ISA::gather(const Gather& p, int64_t begin, int64_t end) {
     case Type::kBfloat16: return run<BFloat16>(p, begin, end);
     default: return run<float>(p, begin, end);
   }
+}
+int64_t FREQOPS_ISA::gather_items(const Gather& p) {
+  return p.out.batch * groups(p.out.height * p.out.width, kGroup * N);
 }
 
 }  // namespace freqops::cpu

@@ -33,7 +33,7 @@ std::atomic<Isa> chosen{best()};
 #define FREQOPS_KERNELS(isa)                                                               \
   Kernels<acc> {                                                                           \
     isa::analysis, isa::analysis_items, isa::synthesis, isa::synthesis_items, isa::gating, \
-        isa::pixel_sums, isa::clear, isa::gather                                           \
+        isa::pixel_sums, isa::clear, isa::gather, isa::gather_items                        \
   }
 
 std::string cpu_isa() { return kNames[chosen]; }

@@ -27,6 +27,7 @@ Kernels<acc> kernels();
   void pixel_sums(const PixelSums&, int64_t begin, int64_t end);           \
   void clear(const Clearing&);                                             \
   void gather(const Gather&, int64_t begin, int64_t end);                  \
+  int64_t gather_items(const Gather&);                                     \
   }
 
 FREQOPS_DECLARE_KERNELS(portable)

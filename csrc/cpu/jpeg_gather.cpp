@@ -68,11 +68,11 @@ Tensor jpeg_gather(const Tensor& y, const std::optional<Tensor>& cb,
   }
   p.first[kComponents * kBlock] = uint8_t(count);
 
-  const auto gather = kernels<float>().gather;
+  const Kernels<float> k = kernels<float>();
   const View pixels = {
       nullptr, Type::kFloat, y.size(0), 0, kBlock * rows, kBlock * columns, 0, 0, 0, 0};
-  run_in_parallel(pixels, y.size(0) * rows,
-                  [&](int64_t begin, int64_t end) { gather(p, begin, end); });
+  run_in_parallel(pixels, k.gather_items(p),
+                  [&](int64_t begin, int64_t end) { k.gather(p, begin, end); });
   return out;
 }
 

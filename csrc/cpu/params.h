@@ -146,7 +146,8 @@ struct Kernels {
   void (*gating)(const Gating<acc>&, acc* scratch, int64_t begin, int64_t end);
   void (*pixel_sums)(const PixelSums&, int64_t begin, int64_t end);
   void (*clear)(const Clearing&);
-  void (*gather)(const Gather&, int64_t begin, int64_t end);  // items: rows of the result
+  void (*gather)(const Gather&, int64_t begin, int64_t end);
+  int64_t (*gather_items)(const Gather&);
 };
 
 }  // namespace freqops::cpu
