@@ -75,6 +75,10 @@ class Settings:
                 "chroma and rounding must be '4:4:4' and 'none' with source 'jpeg', whose files "
                 f"have their own, got {self.chroma!r} and {self.rounding!r}"
             )
+        if self.source == "jpeg" and self.dtype == "float64":
+            raise ValueError(
+                "dtype must not be 'float64' with source 'jpeg', which is computed in float32"
+            )
         for name, value in (("resize", self.resize), ("crop", self.crop)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")

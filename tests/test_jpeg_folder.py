@@ -456,6 +456,7 @@ class TestCollate:
                 "got 2 and 3",
             ),
             (Collate(), [torch.ones(2, 3, 4)], TypeError, "pairs of a tensor"),
+            (Collate(), [(torch.ones(2, 3, 4), 0.5)], TypeError, "labels must be integers"),
             (Collate(), [(torch.ones(3, 4), 0)], TypeError, "pairs of a tensor"),
         ],
     )

@@ -609,3 +609,5 @@ def test_settings_of_pixels_read_as_they_were_written_before_there_was_a_source(
         Settings(ChannelSelection.square(24), source="film")
     with pytest.raises(ValueError, match="chroma and rounding must be"):
         Settings(ChannelSelection.square(24), rounding="jpeg", source="jpeg")
+    with pytest.raises(ValueError, match="dtype must not be 'float64' with source 'jpeg'"):
+        Settings(ChannelSelection.square(24), dtype="float64", source="jpeg")
