@@ -64,6 +64,7 @@ What the numbers mean:
   Coefficients are the sharper ones: see "upper" below, where (3, 8) is 3/8.
 - Above 8/8 the frequencies that a block does not have are zero, and each block ends where it ended:
   seams that a filter across blocks would close, {up:.1f} RMS at 16/8, {up_share:.0%} of the signal.
+  [A photograph at 3/8 and at 13/8](../../docs/jpeg_scaling.png) shows both.
 - libjpeg-turbo's own scaled decoding is the same map at 1/8, 3/8, 5/8, 6/8 and 7/8: what is left is
   its rounding, and clamping where the sharper picture overshoots. At 2/8 and 4/8 it does something
   else: it averages boxes of pixels (its jidctred.c), as the column "box" shows.

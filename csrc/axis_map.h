@@ -136,7 +136,6 @@ struct AxisMap {
   };
   bool identity;  // block i of the result is block begin + i of the component
   int used;       // coefficients of a block that are read: u < used
-  int most;       // the largest count
   std::vector<Block> blocks;
   std::vector<float> matrices;  // [matrix, u, v]: a row to each coefficient that is read
 };
@@ -212,7 +211,6 @@ inline AxisMap axis_map(const AxisRequest& r) {
           map.matrices.push_back(float(m[size_t(v * kBlock + u)]) *
                                  (r.mirrored && v % 2 == 1 ? -1.0f : 1.0f));
     map.blocks.push_back(block);
-    map.most = std::max(map.most, int(block.count));
     if (known != nullptr) *known = {d, block.first, block.count, block.matrix};
   }
   return map;

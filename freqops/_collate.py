@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -64,7 +66,7 @@ class Collate:
             rows and columns that each picture had.
 
         Raises:
-            TypeError: an element is no such pair, or dtypes differ.
+            TypeError: an element is no such pair, a label no integer, or dtypes differ.
             ValueError: no pictures; their C differ; sizes differ with "equal"; the smallest has
                 fewer blocks than ``multiple`` with "crop".
         """
@@ -73,7 +75,7 @@ class Collate:
             raise ValueError("Collate: batch must hold at least one picture, got none")
         _check_alike(pictures)
         own = torch.tensor([p.shape[1:] for p in pictures])
-        labels = torch.tensor([int(label) for _, label in batch])
+        labels = torch.tensor([_label(label) for _, label in batch])
         rows, columns = self._size(own)
         out = pictures[0].new_zeros(len(pictures), len(pictures[0]), rows, columns)
         for target, picture in zip(out, pictures, strict=True):
@@ -119,6 +121,13 @@ def _picture(element: tuple[Tensor, int]) -> Tensor:
             f"got {describe(picture)}"
         )
     return picture
+
+
+def _label(label: SupportsIndex) -> int:
+    try:
+        return operator.index(label)
+    except TypeError:
+        raise TypeError(f"Collate: labels must be integers, got {describe(label)}") from None
 
 
 def _check_alike(pictures: Sequence[Tensor]) -> None:

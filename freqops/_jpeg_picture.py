@@ -1,4 +1,4 @@
-"""The methods of JPEGCoefficients: turned upright, and gathered in its own size."""
+"""The methods of JPEGCoefficients: turned upright, and gathered in its own size; its middle."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from freqops._arguments import Channels
 from freqops._jpeg_gather import jpeg_gather, read_scale
-from freqops._jpeg_geometry import blocks_after
+from freqops._jpeg_geometry import Placement, blocks_after, place_middle
 from freqops._reference_jpeg import SAMPLINGS, Scale
 from freqops.jpeg import JPEGCoefficients, UnsupportedJPEG
 
-__all__ = ["gather", "upright"]
+__all__ = ["gather", "middle", "upright"]
 
 BLOCK = 8
 COEFFICIENTS = BLOCK * BLOCK
@@ -71,6 +71,26 @@ def upright(c: JPEGCoefficients) -> JPEGCoefficients:
         width=width,
         orientation=1,
     )
+
+
+def middle(
+    c: JPEGCoefficients, resize: int | None, crop: int | None
+) -> tuple[JPEGCoefficients, Placement]:
+    """The picture turned upright, and `place_middle` in it.
+
+    Raises:
+        ValueError: the crop does not fit into the resized picture.
+        UnsupportedJPEG: that of either; or the crop does not fit into what turning leaves.
+    """
+    up = upright(c)
+    try:
+        return up, place_middle(up.height, up.width, resize, crop)
+    except UnsupportedJPEG:
+        raise
+    except ValueError as error:
+        if up.height * up.width == c.height * c.width:
+            raise
+        raise UnsupportedJPEG(f"{error} when whole blocks of it are turned upright") from error
 
 
 def _whole(length: int, factor: int, c: JPEGCoefficients) -> int:

@@ -25,7 +25,7 @@ from freqops._jpeg_geometry import (
     product,
     size_after,
 )
-from freqops._jpeg_picture import gather, upright
+from freqops._jpeg_picture import gather, middle, upright
 from freqops._modules import counted
 from freqops._pictures import SIZES, resize_and_crop
 from freqops.channels import ChannelSelection
@@ -128,10 +128,10 @@ class JPEGTransform:
             TypeError: picture is neither.
             ValueError: the crop does not fit into the resized picture.
             UnsupportedJPEG: coefficients that cannot be scaled that far, 4 times at most, or turned
-                upright; its pixels can.
+                upright with all that the crop needs; its pixels can.
         """
         if isinstance(picture, JPEGCoefficients):
-            return self._of_coefficients(upright(picture))
+            return self._of_coefficients(picture)
         if (
             not isinstance(picture, Tensor)
             or picture.dtype != torch.uint8
@@ -156,10 +156,13 @@ class JPEGTransform:
         return f"{type(self).__name__}({', '.join(settings)}, dtype={self.dtype})"
 
     def _of_coefficients(self, picture: JPEGCoefficients) -> Tensor:
-        box, flip = self._drawn(picture.height, picture.width)
-        at = self._placed(picture.height, picture.width, box, flip)
+        if self.train:
+            up = upright(picture)
+            at = self._placed(up.height, up.width, *self._drawn(up.height, up.width))
+        else:
+            up, at = middle(picture, self.resize, self.crop)
         return gather(
-            picture,
+            up,
             self.channels,
             mean=self.mean,
             std=self.std,

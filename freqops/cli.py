@@ -198,7 +198,8 @@ def _transform_options(parser: argparse.ArgumentParser) -> None:
         "--from-jpeg",
         action="store_true",
         help="take the coefficients that JPEG files hold instead of decoding them; resize and crop "
-        "go by eighths and blocks of 8 pixels, as near as they come; other files are decoded",
+        "go by eighths and blocks of 8 pixels, as near as they come; other files are decoded, and "
+        "resized and cropped to the pixel, as without this option",
     )
     add("--dtype", choices=tuple(DTYPES), default="float32", help="default: float32")
     add(

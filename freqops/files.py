@@ -50,7 +50,7 @@ class Settings:
     mean and std are those of all 192 channels, or None; resize is the new short side, crop the side
     of the square from the middle. source is "pixels", or "jpeg" for coefficients that were taken
     from JPEG files as they are where there were any: resize and crop then count in blocks, as near
-    as eighths come (``freqops.data.JPEGTransform``).
+    as eighths come (``freqops.data.JPEGTransform``). Where there were none they are exact.
     """
 
     channels: ChannelSelection
@@ -74,6 +74,10 @@ class Settings:
             raise ValueError(
                 "chroma and rounding must be '4:4:4' and 'none' with source 'jpeg', whose files "
                 f"have their own, got {self.chroma!r} and {self.rounding!r}"
+            )
+        if self.source == "jpeg" and self.dtype == "float64":
+            raise ValueError(
+                "dtype must not be 'float64' with source 'jpeg', which is computed in float32"
             )
         for name, value in (("resize", self.resize), ("crop", self.crop)):
             if value is not None and value < 1:

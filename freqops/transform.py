@@ -13,8 +13,8 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
-from freqops._jpeg_geometry import BLOCK, place_middle, size_after
-from freqops._jpeg_picture import gather, upright
+from freqops._jpeg_geometry import BLOCK, size_after
+from freqops._jpeg_picture import gather, middle
 from freqops._pictures import SUFFIXES, is_jpeg, read_image, resize_and_crop
 from freqops.files import DTYPES, Coefficients, Settings, metadata_of, write
 from freqops.jpeg import UnsupportedJPEG, read_coefficients
@@ -120,13 +120,13 @@ def convert(source: Path, settings: Settings) -> tuple[Coefficients, bool]:
 
 def _from_jpeg(source: Path, settings: Settings) -> Coefficients:
     try:
-        picture = upright(read_coefficients(source))
+        stored = read_coefficients(source)
     except UnsupportedJPEG:
         raise
     except ValueError as error:  # the path is told beside it
         reason = str(error).removeprefix(f"read_coefficients: source {os.fspath(source)!r}: ")
         raise ValueError(reason) from None
-    at = place_middle(picture.height, picture.width, settings.resize, settings.crop)
+    picture, at = middle(stored, settings.resize, settings.crop)
     coefficients = gather(
         picture,
         settings.channels,

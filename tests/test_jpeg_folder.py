@@ -166,6 +166,19 @@ class TestTransform:
         )
         assert torch.equal(transform(c), want)
 
+    def test_a_crop_that_only_the_pixels_have_once_upright(self, tmp_path: Path) -> None:
+        """Mirrored, 4:2:0 keeps whole 16 pixels across: of 92 x 75 those of 92 x 64."""
+        (tmp_path / "cat").mkdir()
+        (tmp_path / "cat/a.jpg").write_bytes(jpeg(smooth(92, 75), "4:2:0", 2))
+        transform = JPEGTransform(24, preprocess=(None, 70))
+        folder = JPEGFolder(tmp_path, transform)
+        with pytest.raises(UnsupportedJPEG, match="92 x 64 when whole blocks of it are turned up"):
+            transform(read_coefficients(folder.samples[0][0]))
+        assert folder[0][0].shape == (24, 9, 9)
+        assert folder.decoded == 1
+        with pytest.raises(ValueError, match=r"a crop of 76 must fit .* 92 x 75$"):
+            JPEGFolder(tmp_path, JPEGTransform(24, preprocess=(None, 76)))[0]
+
     def test_names_are_the_papers_sizes(self) -> None:
         c = read_coefficients(jpeg(smooth(375, 500)))
         assert JPEGTransform(24, preprocess="resnet50")(c).shape == (24, 56, 56)
@@ -443,6 +456,7 @@ class TestCollate:
                 "got 2 and 3",
             ),
             (Collate(), [torch.ones(2, 3, 4)], TypeError, "pairs of a tensor"),
+            (Collate(), [(torch.ones(2, 3, 4), 0.5)], TypeError, "labels must be integers"),
             (Collate(), [(torch.ones(3, 4), 0)], TypeError, "pairs of a tensor"),
         ],
     )

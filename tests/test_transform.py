@@ -563,6 +563,14 @@ def test_from_jpeg_of_a_picture_too_small_for_eighths_is_decoded(tmp_path, capsy
     assert read(tmp_path / "a.jpg.safetensors").size == (96, 96)
 
 
+def test_from_jpeg_of_a_crop_that_only_the_pixels_have_once_upright(tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 2
+    photograph(92, 75).save(tmp_path / "a.jpg", subsampling="4:2:0", exif=exif)
+    assert transform(tmp_path / "a.jpg", "-o", tmp_path, "--from-jpeg", "--crop", "70") == 0
+    assert "1 written (1 of them decoded" in capsys.readouterr().out
+
+
 def test_from_jpeg_without_the_reader_is_one_sentence(tmp_path, monkeypatch, capsys):
     photograph(40, 56).save(tmp_path / "a.jpg")
     monkeypatch.setitem(sys.modules, "freqops._jpeg", None)
@@ -601,3 +609,5 @@ def test_settings_of_pixels_read_as_they_were_written_before_there_was_a_source(
         Settings(ChannelSelection.square(24), source="film")
     with pytest.raises(ValueError, match="chroma and rounding must be"):
         Settings(ChannelSelection.square(24), rounding="jpeg", source="jpeg")
+    with pytest.raises(ValueError, match="dtype must not be 'float64' with source 'jpeg'"):
+        Settings(ChannelSelection.square(24), dtype="float64", source="jpeg")

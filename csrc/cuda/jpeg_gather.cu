@@ -1,14 +1,14 @@
-// Coefficients of JPEG files onto one grid. A thread block makes a run of 32 blocks of one row of the
-// result, of all three components:
+// Coefficients of JPEG files onto one grid. A thread block makes a run of 32 blocks of one row of
+// the result, of all three components:
 //
-//   1  one thread per row of a block: 8 coefficients of 16 bits in, times their steps, mapped across
+//   1  one thread per row of a block: 8 coefficients of 16 bits in, times steps, mapped across
 //   2  one thread per column of coefficients: mapped down, normalised, each channel a run of blocks
 //
 // with shared memory between the two, as in analysis.cuh. A warp reads four whole blocks, 512
-// neighbouring bytes; blocks that are repeated across are read by lanes of the same access, those that
-// are repeated down by thread blocks that run at the same time, from the second-level cache. Results are
-// written once. Banks: rows go in and columns come out as tile.cuh says; the steps of a warp's eight
-// rows are 256 neighbouring bytes, which four blocks share.
+// neighbouring bytes; blocks that are repeated across are read by lanes of the same access, those
+// that are repeated down by thread blocks that run at the same time, from the second-level cache.
+// Results are written once. Banks: rows go in and columns come out as tile.cuh says; the steps of a
+// warp's eight rows are 256 neighbouring bytes, which four blocks share.
 //
 // Mapping across first takes rows as they come from memory: no source has to fit shared memory,
 // however many of them a result is made of.
@@ -23,9 +23,9 @@ namespace {
 static_assert(kRun == kTile<float> && kGatherThreads == kThreads<float>);
 static_assert(kGatherThreads >= kChannels);
 
-// Thread blocks on a multiprocessor for which the registers must do: 48 a thread, as in the analysis, or
-// 80 where sums of several blocks are held. Shared memory, 31 KB, admits as many on sm_80, sm_90 and
-// sm_100, three on those with 100 KB.
+// Thread blocks on a multiprocessor for which the registers must do: 48 a thread, as in the
+// analysis, or 80 where sums of several blocks are held. Shared memory, 31 KB, admits as many on
+// sm_80, sm_90 and sm_100, three on those with 100 KB.
 constexpr int kFullSizeResident = kMostResident, kScaledResident = 3;
 
 struct alignas(16) Steps {
@@ -47,9 +47,9 @@ __device__ __forceinline__ Line load_line(const int16_t* at, bool wide) {
   return line;
 }
 
-// Values times steps. float32 2^23 + n has the integer n in its low bits (rows.cuh), here n = value +
-// 2^15: half an exclusive or, moved bytes and one subtraction in place of a conversion of an eighth of
-// their rate.
+// Values times steps. float32 2^23 + n has the integer n in its low bits (rows.cuh), here
+// n = value + 2^15: half an exclusive or, moved bytes and one subtraction in place of a conversion
+// of an eighth of their rate.
 __device__ __forceinline__ void dequantise(const Line& line, const float* steps,
                                            float (&x)[kBlock]) {
   constexpr float kOffset = kTwoTo23 + 32768;
@@ -80,8 +80,8 @@ __device__ __forceinline__ float product(const float* matrix_row, const float (&
   return sum;
 }
 
-// Part p of f = 2^log parts of a block, by the matrices of the first half. They are read with an index
-// that the compiler knows: from the kernel's parameters, as operands of the products.
+// Part p of f = 2^log parts of a block, by the matrices of the first half. They are read with an
+// index that the compiler knows: from the kernel's parameters, as operands of the products.
 template <int kHalves>
 __device__ __forceinline__ void split(const float (&matrices)[kHalves][kCoefficients], int log,
                                       int part, bool mirrored, unsigned wanted,
@@ -154,8 +154,8 @@ __device__ __forceinline__ void prepare(const GatherParams& p, const Run& run, S
   }
 }
 
-// Column u of a component's coefficients in a block, to its channels' planes; for channels_last back to
-// shared memory, where it came from.
+// Column u of a component's coefficients in a block, to its channels' planes; for channels_last
+// back to shared memory, where it came from.
 template <class result_t>
 __device__ __forceinline__ void put_column(const GatherParams& p, const Run& run, int k, int u,
                                            int block, const float (&column)[kBlock],
@@ -271,8 +271,8 @@ __global__ void __launch_bounds__(kGatherThreads, kFullSizeResident)
   write_pixels<result_t>(all, run, entries, planes);
 }
 
-// Scaled: a result is a sum over some blocks down and across. Matrices come from memory: lanes of a warp
-// share them down, and four blocks have four at most across.
+// Scaled: a result is a sum over some blocks down and across. Matrices come from memory: lanes of a
+// warp share them down, and four blocks have four at most across.
 template <class result_t>
 __global__ void __launch_bounds__(kGatherThreads, kScaledResident)
     scaled_gather_kernel(const __grid_constant__ ScaledParams p) {

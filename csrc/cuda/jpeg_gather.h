@@ -32,8 +32,8 @@ struct GatherParams {
 };
 
 // At full size block d of luma is part p = d % f of block d / f of a component that is subsampled f
-// times. Parts p and f - 1 - p mirror each other, M_p[v, u] = (-1)^(v + u) M_{f - 1 - p}[v, u], so that
-// the first half of the matrices does, and f = 1 needs none. Block i of a row of the result is
+// times. Parts p and f - 1 - p mirror each other, M_p[v, u] = (-1)^(v + u) M_{f - 1 - p}[v, u], so
+// that the first half of the matrices does, and f = 1 needs none. Block i of a row of the result is
 // d = left + i or, mirrored, d = left + columns - 1 - i with odd u negated.
 struct FullSizeParams {
   GatherParams all;

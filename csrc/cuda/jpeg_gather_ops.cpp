@@ -1,5 +1,5 @@
-// jpeg_gather on CUDA tensors, or under the emulation of tests/emulation on CPU tensors: ops.cpp says what
-// all operators have in common.
+// jpeg_gather on CUDA tensors, or under the emulation of tests/emulation on CPU tensors: ops.cpp
+// says what all operators have in common.
 #include "jpeg_gather.h"
 
 #include <algorithm>

@@ -1,4 +1,5 @@
-// freqops._jpeg: what freqops/jpeg.py calls. Errors carry the reason alone, jpeg.py names the source.
+// freqops._jpeg: what freqops/jpeg.py calls. Errors carry the reason alone, jpeg.py names the
+// source.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 

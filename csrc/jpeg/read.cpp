@@ -12,8 +12,8 @@ namespace freqops::jpeg {
 namespace {
 
 // What no scan brought; empty where all is there. T.81 lets a progressive file end, with its end
-// marker, before the last bits of its coefficients, but encoders do not: it is a truncated file that
-// a program closed.
+// marker, before the last bits of its coefficients, but encoders do not: it is a truncated file
+// that a program closed.
 std::string missing_scans(const jpeg_decompress_struct& cinfo, const Frame& frame) {
   constexpr const char* kNames[] = {"Y", "Cb", "Cr"};
   for (int i = 0; i < frame.components; ++i) {

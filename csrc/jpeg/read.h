@@ -11,9 +11,9 @@ namespace freqops::jpeg {
 
 constexpr int kBlock = 64;
 
-// Scans after which a file is refused. Encoders write 1 to 12; each scan of a few bytes can make the
-// decoder pass over the whole picture, which is what a progressive bomb lives on. libjpeg-turbo's
-// own fuzzers stop here too.
+// Scans after which a file is refused. Encoders write 1 to 12; each scan of a few bytes can make
+// the decoder pass over the whole picture, which is what a progressive bomb lives on.
+// libjpeg-turbo's own fuzzers stop here too.
 constexpr int kMaxScans = 500;
 
 enum class Outcome {

@@ -161,8 +161,8 @@ jvirt_barray_ptr request_array(j_common_ptr cinfo, int, boolean, JDIMENSION row_
   return array;
 }
 
-// Of fresh memory every page is a fault, which in large pictures takes as long as the decoding: 2 MB
-// at a time are fewer of them. A wish, no more: the kernel may say no.
+// Of fresh memory every page is a fault, which in large pictures takes as long as the decoding:
+// 2 MB at a time are fewer of them. A wish, no more: the kernel may say no.
 void use_huge_pages(void* memory, size_t bytes) {
 #ifdef MADV_HUGEPAGE
   constexpr size_t kHuge = 2 << 20;

@@ -28,8 +28,8 @@ namespace freqops::jpeg {
 constexpr int kMaxPlanes = 3;
 constexpr size_t kMessage = 2 * JMSG_LENGTH_MAX;  // libjpeg's words and what they mean
 
-// The frame header. A second one between the scans is an error, but libjpeg has written over its own
-// copy by then, and where the file ends there the error is tolerated.
+// The frame header. A second one between the scans is an error, but libjpeg has written over its
+// own copy by then, and where the file ends there the error is tolerated.
 struct Frame {
   int components;
   uint32_t height, width;

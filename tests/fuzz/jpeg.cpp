@@ -1,5 +1,5 @@
-// The JPEG reader under a fuzzer: README.md has the commands. No input may crash it, leak, or make it
-// read beyond its end; what it gives must be as large as it says.
+// The JPEG reader under a fuzzer: README.md has the commands. No input may crash it, leak, or make
+// it read beyond its end; what it gives must be as large as it says.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
