@@ -39,7 +39,8 @@ struct GatherPlane {
   BlockView blocks;      // data is null where there are none
   const int32_t* steps;  // [64] of the first picture, contiguous, or null: 1
   int64_t stride_steps;  // from picture to picture, 0 where all share them
-  AxisMap down, across;
+  AxisRequest down_of, across_of;
+  AxisMap down, across;  // by make_maps
 };
 
 struct GatherArguments {
@@ -139,10 +140,19 @@ inline GatherArguments gather_arguments(const char* op, const Tensor& y,
       plane.steps = out.tables.const_data_ptr<int32_t>() + k * kCoefficients;
       plane.stride_steps = out.tables.dim() == 2 ? 0 : count * kCoefficients;
     }
-    plane.down = axis_map({luma_h, fy, scale_y.data(), int(scale_y.size()), top, rows, false});
-    plane.across = axis_map({luma_w, fx, scale_x.data(), int(scale_x.size()), left, columns, flip});
+    plane.down_of = {luma_h, fy, scale_y.data(), int(scale_y.size()), top, rows, false};
+    plane.across_of = {luma_w, fx, scale_x.data(), int(scale_x.size()), left, columns, flip};
   }
   return out;
+}
+
+// Makes the maps, whose memory grows with the result's rows and columns: once there is one.
+inline void make_maps(GatherArguments* arguments) {
+  for (GatherPlane& plane : arguments->planes) {
+    if (plane.blocks.data == nullptr) continue;
+    plane.down = axis_map(plane.down_of);
+    plane.across = axis_map(plane.across_of);
+  }
 }
 
 }  // namespace freqops

@@ -209,7 +209,7 @@ def read_coefficients(
     Raises:
         TypeError: an argument is of a type that is not named above.
         ValueError: the bytes are no JPEG file, or a damaged or truncated one; the picture is larger
-            than max_pixels; it has more than 500 scans.
+            than max_pixels; it has more scans than encoders write: 500, of large ones down to 32.
         UnsupportedJPEG: the file is of a kind that is not read; a ValueError too.
         OSError: the file cannot be opened.
         MemoryError: there is no memory for the coefficients.

@@ -364,6 +364,18 @@ def test_scans_without_end() -> None:
         read_coefficients(many, tolerant=True)
 
 
+def test_many_scans_of_a_large_picture() -> None:
+    """Few bytes, each scan of which passes over half a million blocks."""
+    data = sized(4000, 4000, FILES["scans"])
+    starts = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
+    scan = data[starts[0] : starts[1]]
+    begun = time.perf_counter()
+    with pytest.raises(ValueError, match=r"it has more than \d\d\d scans, which no encoder writes"):
+        read_coefficients(data[:-2] + 480 * scan + END, tolerant=True)
+    assert time.perf_counter() - begun < 20
+    assert isinstance(read_coefficients(data[:-2] + 25 * scan + END, tolerant=True).height, int)
+
+
 def test_large_segments_of_applications() -> None:
     data = FILES["baseline"]
     exif = b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0"

@@ -8,6 +8,8 @@
 namespace freqops::cpu {
 namespace {
 
+static_assert(kGroup * kLanes<float> == kItemBlocks<float>, "a group is an item");
+
 // Outputs 0 ... kept - 1 of the second transform of a line, to every kGroup-th vector.
 template <int kept, class acc>
 __attribute__((noinline)) void transform_line(const Vec<acc>* line, Vec<acc>* out) {

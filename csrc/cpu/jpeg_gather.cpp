@@ -24,7 +24,7 @@ Tensor jpeg_gather(const Tensor& y, const std::optional<Tensor>& cb,
   check_values(op, statistics);
   const ScalarType dtype = dtype_named(op, dtype_name);
   const Type out_type = gather_type(op, dtype);
-  const GatherArguments arguments = gather_arguments(op, y, cb, cr, tables, subsampling, scale_y,
+  GatherArguments arguments = gather_arguments(op, y, cb, cr, tables, subsampling, scale_y,
                                                      scale_x, top, left, rows, columns, flip);
 
   const int64_t sizes[] = {y.size(0), int64_t(channels.size()), rows, columns};
@@ -32,6 +32,7 @@ Tensor jpeg_gather(const Tensor& y, const std::optional<Tensor>& cb,
                                     channels_last ? torch::headeronly::MemoryFormat::ChannelsLast
                                                   : torch::headeronly::MemoryFormat::Contiguous);
   if (y.size(0) == 0) return out;
+  make_maps(&arguments);
 
   Gather p{};
   p.out = output_view(out, out_type);

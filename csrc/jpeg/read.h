@@ -16,6 +16,11 @@ constexpr int kBlock = 64;
 // libjpeg-turbo's own fuzzers stop here too.
 constexpr int kMaxScans = 500;
 
+// Above so many, a file is also refused once its scans have passed over so many blocks: about a
+// second's work.
+constexpr int kManyScans = 32;
+constexpr int64_t kMaxPasses = int64_t{1} << 26;
+
 enum class Outcome {
   kRead,
   kBroken,       // the bytes are no JPEG file, or a damaged one, or more than a limit allows

@@ -143,9 +143,14 @@ void skip_input_data(j_decompress_ptr cinfo, long count) {
 void monitor(j_common_ptr cinfo) {
   Session* session = session_of(cinfo);
   if (session->ended) session->fail(Outcome::kRead);  // tolerated: nothing more will come
-  if (session->cinfo.input_scan_number > kMaxScans) {
+  const int scans = session->cinfo.input_scan_number;
+  if (scans <= kManyScans) return;
+  int64_t blocks = 0;
+  for (int i = 0; i < session->array_count; ++i)
+    blocks += int64_t{session->arrays[i].row_count} * session->arrays[i].row_length;
+  if (scans > kMaxScans || scans * blocks > kMaxPasses) {
     std::snprintf(session->reason, sizeof(session->reason),
-                  "it has more than %d scans, which no encoder writes", kMaxScans);
+                  "it has more than %d scans, which no encoder writes", scans - 1);
     session->fail(Outcome::kBroken);
   }
 }
