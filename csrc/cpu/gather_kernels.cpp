@@ -1,7 +1,7 @@
 // jpeg_gather: blocks of coefficients, 64 to a block, to planes of the chosen channels.
 //
-// The result is made in groups of tiles, as that of block_dct. Where blocks are only chosen, rows of a
-// block are turned to lanes as they are stored. Else columns are mapped first, those of the blocks
+// The result is made in groups of tiles, as that of block_dct. Where blocks are only chosen, rows of
+// a block are turned to lanes as they are stored. Else columns are mapped first, those of the blocks
 // that a tile comes from, then rows (axis_map.h), and what is wanted is turned then: a vector holds
 // one coefficient of all N = kLanes<float> blocks of the tile.
 #include <cstdlib>
@@ -34,8 +34,8 @@ FREQOPS_INLINE Rows coefficients(const int16_t* row, int64_t next) {
 #endif
 }
 
-// Columns `begin` to `end` of blocks, mapped down: rows 0 ... kept - 1 of [v, column], `span` columns
-// apart, which leaves room for one too many.
+// Columns `begin` to `end` of blocks, mapped down: rows 0 ... kept - 1 of [v, column], `span`
+// columns apart, which leaves room for one too many.
 template <int kept>
 __attribute__((noinline)) void map_down(const GatherComponent& c, const Rows (&steps)[kBlock],
                                         const int16_t* picture, const AxisMap::Block& sum,
@@ -95,26 +95,21 @@ FREQOPS_INLINE Span span_of(const AxisMap::Block* sums, int count) {
   return span;
 }
 
-// Room for the mapped columns of any tile. No std::vector: isa.h says why.
-struct Scratch {
-  Row* rows = nullptr;
-
-  explicit Scratch(const Gather& p) {
-    int64_t most = kBeside;
-    for (const GatherComponent& c : p.components) {
-      if (c.blocks == nullptr || is_chosen(c)) continue;
-      for (int64_t left = 0; left < p.out.width; ++left) {
-        const Span span = span_of(c.across.blocks + left, int(smaller(p.out.width - left, N)));
-        if (span.room() > most) most = span.room();
-      }
+// Room for the mapped columns of any tile, to be freed. No std::vector: isa.h says why; no
+// destructor: what unwinds it is a symbol that all instruction sets would share.
+Row* allocate_columns(const Gather& p) {
+  int64_t most = kBeside;
+  for (const GatherComponent& c : p.components) {
+    if (c.blocks == nullptr || is_chosen(c)) continue;
+    for (int64_t left = 0; left < p.out.width; ++left) {
+      const Span span = span_of(c.across.blocks + left, int(smaller(p.out.width - left, N)));
+      if (span.room() > most) most = span.room();
     }
-    rows = static_cast<Row*>(std::aligned_alloc(kLine, size_t(most) * sizeof(Row) * kBlock));
-    if (rows == nullptr) std::abort();
   }
-  ~Scratch() { std::free(rows); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-};
+  void* const rows = std::aligned_alloc(kLine, size_t(most) * sizeof(Row) * kBlock);
+  if (rows == nullptr) std::abort();
+  return static_cast<Row*>(rows);
+}
 
 // A component's part of a tile.
 template <int kept>
@@ -174,7 +169,8 @@ FREQOPS_INLINE Pairs load_rows(const int16_t* const* blocks, int v) {
 }
 
 // Coefficient u of row v of every block of a tile, as stored: pairs are turned to lanes, whose
-// index is block * 4 + d before and d * N + block behind, then taken apart. To every kGroup-th vector.
+// index is block * 4 + d before and d * N + block behind, then taken apart. To every kGroup-th
+// vector.
 FREQOPS_INLINE void turn_stored(const Chosen& chosen, int v, Vec<float>* out) {
   static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "pairs");
   constexpr int blocks = N / kPairs;  // of a vector
@@ -270,13 +266,12 @@ void gather_component(const Gather& p, int k, const Scales& scales, const Group&
   }
 }
 
-// Not past the caches: a result of a few megabytes is read soon, and reading coefficients, twice the
-// bytes of pixels, took up to three times as long beside such stores.
+// Not past the caches: reading coefficients, twice the bytes of pixels, takes up to three times as
+// long beside such stores.
 template <class T>
 void run(const Gather& p, int64_t begin, int64_t end) {
-  const Scratch scratch(p);
   Workspace work = {};
-  work.mapped = scratch.rows;
+  work.mapped = allocate_columns(p);
   Vec<float> staged[kChannels][kGroup];
   Scales scales;
   int64_t scales_of = -1;
@@ -289,6 +284,7 @@ void run(const Gather& p, int64_t begin, int64_t end) {
         if (p.components[k].rows > 0) gather_component(p, k, scales, group, work, out);
     });
   }
+  std::free(work.mapped);
 }
 
 }  // namespace

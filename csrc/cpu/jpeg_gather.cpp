@@ -24,8 +24,8 @@ Tensor jpeg_gather(const Tensor& y, const std::optional<Tensor>& cb,
   check_values(op, statistics);
   const ScalarType dtype = dtype_named(op, dtype_name);
   const Type out_type = gather_type(op, dtype);
-  GatherArguments arguments = gather_arguments(op, y, cb, cr, tables, subsampling, scale_y,
-                                                     scale_x, top, left, rows, columns, flip);
+  GatherArguments arguments = gather_arguments(op, y, cb, cr, tables, subsampling, scale_y, scale_x,
+                                               top, left, rows, columns, flip);
 
   const int64_t sizes[] = {y.size(0), int64_t(channels.size()), rows, columns};
   Tensor out = torch::stable::empty({sizes, 4}, dtype, std::nullopt, y.device(), std::nullopt,

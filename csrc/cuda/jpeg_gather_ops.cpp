@@ -174,8 +174,8 @@ Tensor jpeg_gather(const Tensor& y, const std::optional<Tensor>& cb,
   const Type result_type = gather_type(op, dtype);
 
   const DeviceScope device(y);
-  const GatherArguments arguments = gather_arguments(op, y, cb, cr, tables, subsampling, scale_y,
-                                                     scale_x, top, left, rows, columns, flip);
+  GatherArguments arguments = gather_arguments(op, y, cb, cr, tables, subsampling, scale_y, scale_x,
+                                               top, left, rows, columns, flip);
   check_grid(op, rows, columns);
   const std::optional<Tensor> dense_mean = dense(mean), dense_std = dense(std);
   using torch::headeronly::MemoryFormat;
@@ -183,6 +183,7 @@ Tensor jpeg_gather(const Tensor& y, const std::optional<Tensor>& cb,
       {arguments.batch, int64_t(channels.size()), rows, columns}, dtype, std::nullopt, y.device(),
       std::nullopt, channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
   if (out.numel() == 0) return out;
+  make_maps(&arguments);
 
   GatherParams params{};
   params.result = out.mutable_data_ptr();
