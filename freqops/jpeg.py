@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 
+from freqops._arguments import describe, integer
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -262,6 +264,7 @@ def read_many(
 
     Raises:
         What `read_coefficients` raises, where the source's turn comes; the message has its number.
+        TypeError: sources is one file, or no iterable; threads is no integer.
         ValueError: threads is less than 1.
 
     Example:
@@ -273,15 +276,41 @@ def read_many(
         >>> [p.y.shape[1] for p in read_many((file.getvalue() for file in files), threads=2)]
         [1, 2, 3]
     """
+    _check_sources(sources)
     options = _Options.checked("read_many", dequantize, tolerant, max_pixels)
+    threads = _count("read_many", "threads", threads)
     if threads is None:
         threads = _processors()
-    elif not isinstance(threads, int) or isinstance(threads, bool):
-        raise TypeError(f"read_many: threads must be an integer or None, got {threads!r}")
-    elif threads < 1:
-        raise ValueError(f"read_many: threads must be at least 1, got {threads}")
     _need_reader("read_many")
     return _results(iter(sources), threads, options)
+
+
+def _check_sources(sources: object) -> None:
+    """Refuses one file: a path is iterable by characters, a file by its bytes."""
+    got, hint = describe(sources), ""
+    if isinstance(sources, (str, os.PathLike)):
+        got, hint = repr(os.fspath(sources)), " (for one file: [path])"
+    elif isinstance(sources, (bytes, bytearray, memoryview)):
+        got, hint = type(sources).__name__, " (for one file: [data])"
+    elif str(getattr(sources, "dtype", "")).endswith("uint8") and len(sources.shape) == 1:  # type: ignore[attr-defined]
+        hint = " of bytes (for one file: [data])"
+    elif hasattr(type(sources), "__iter__") or hasattr(type(sources), "__getitem__"):
+        return
+    raise TypeError(f"read_many: sources must be an iterable of paths or bytes, got {got}{hint}")
+
+
+def _count(call: str, name: str, value: object) -> int | None:
+    """An integer of at least 1, or None."""
+    if value is None:
+        return None
+    try:
+        number = integer(call, name, value)
+    except TypeError:
+        words = f"{call}: {name} must be an integer or None, got {describe(value)}"
+        raise TypeError(words) from None
+    if number < 1:
+        raise ValueError(f"{call}: {name} must be at least 1, got {number}")
+    return number
 
 
 def _processors() -> int:
@@ -329,13 +358,8 @@ class _Options:
         for name, value in (("dequantize", dequantize), ("tolerant", tolerant)):
             if not isinstance(value, bool):
                 raise TypeError(f"{call}: {name} must be True or False, got {value!r}")
-        if max_pixels is None:
-            return cls(call, dequantize, tolerant, 0)
-        if not isinstance(max_pixels, int) or isinstance(max_pixels, bool):
-            raise TypeError(f"{call}: max_pixels must be an integer or None, got {max_pixels!r}")
-        if max_pixels < 1:
-            raise ValueError(f"{call}: max_pixels must be at least 1, got {max_pixels}")
-        return cls(call, dequantize, tolerant, min(max_pixels, 2**63))
+        limit = _count(call, "max_pixels", max_pixels)
+        return cls(call, dequantize, tolerant, 0 if limit is None else min(limit, 2**63))
 
 
 def _read(source: Source, number: str, options: _Options) -> JPEGCoefficients:
@@ -344,7 +368,13 @@ def _read(source: Source, number: str, options: _Options) -> JPEGCoefficients:
     call = options.call
     if isinstance(source, (str, os.PathLike)):
         name = f"{call}: source{number} {os.fspath(source)!r}"
-        data = memoryview(Path(source).read_bytes())
+        try:
+            data = memoryview(Path(source).read_bytes())
+        except OSError as error:
+            if not number:
+                raise
+            words = f"{call}: source{number}: {error.strerror}"
+            raise type(error)(error.errno, words, error.filename) from None
     else:
         data = _bytes(f"{call}: source{number}", source)
         name = f"{call}: source{number} of {len(data)} bytes"
