@@ -44,6 +44,8 @@ MAX_PIXELS = 178_956_970
 
 _FOLDER = Path(__file__).parent
 
+_SOURCES = "a path, bytes, a buffer of bytes or a uint8 tensor"
+
 # Pictures that are read ahead of the one asked for, for each thread.
 _AHEAD = 2
 
@@ -52,7 +54,8 @@ class UnsupportedJPEG(ValueError):
     """A sound JPEG file of a kind that is not read; the message names the kind.
 
     CMYK, YCCK and RGB, 2 components, 12 bits, lossless and hierarchical coding, and sampling
-    factors other than 4:4:4, 4:2:2, 4:4:0, 4:2:0, 4:1:1 and gray.
+    factors other than 4:4:4, 4:2:2, 4:4:0, 4:2:0, 4:1:1 and gray. `freqops.data.read_image` decodes
+    CMYK, YCCK, RGB and other sampling factors to pixels, and the message says so.
     """
 
 
@@ -211,7 +214,8 @@ def read_coefficients(
     Raises:
         TypeError: an argument is of a type that is not named above.
         ValueError: the bytes are no JPEG file, or a damaged or truncated one; the picture is larger
-            than max_pixels; it has more scans than encoders write: 500, of large ones down to 32.
+            than max_pixels; it has more scans than encoders write: 500, of large ones down to 32;
+            the path is empty or has a NUL byte.
         UnsupportedJPEG: the file is of a kind that is not read; a ValueError too.
         OSError: the file cannot be opened.
         MemoryError: there is no memory for the coefficients.
@@ -367,6 +371,7 @@ def _read(source: Source, number: str, options: _Options) -> JPEGCoefficients:
 
     call = options.call
     if isinstance(source, (str, os.PathLike)):
+        _check_path(f"{call}: source{number}", source)
         name = f"{call}: source{number} {os.fspath(source)!r}"
         try:
             data = memoryview(Path(source).read_bytes())
@@ -383,7 +388,7 @@ def _read(source: Source, number: str, options: _Options) -> JPEGCoefficients:
             data, options.dequantize, options.tolerant, options.max_pixels
         )
     except _jpeg.Unsupported as error:
-        raise UnsupportedJPEG(f"{name}: {error}") from None
+        raise UnsupportedJPEG(f"{name}: {error}{_way_on(str(error))}") from None
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     except MemoryError as error:
@@ -404,6 +409,26 @@ def _read(source: Source, number: str, options: _Options) -> JPEGCoefficients:
     )
 
 
+def _way_on(reason: str) -> str:
+    """What decodes a kind that is not read here. Nothing for 2 components, 12 bits, lossless and
+    hierarchical coding: whether Pillow makes a picture of these depends on how it is built."""
+    if reason.startswith(("CMYK ", "YCCK ", "RGB ", "JPEG with the sampling factors ")):
+        return " (freqops.data.read_image decodes it)"
+    return ""
+
+
+def _check_path(name: str, source: str | os.PathLike[str]) -> None:
+    """Path("") would be the folder that the process is in."""
+    path = os.fspath(source)
+    if not path:
+        raise ValueError(f"{name} must be {_SOURCES}, got an empty path")
+    if "\0" in path:
+        raise ValueError(
+            f"{name} must be {_SOURCES}, got a {type(source).__name__} with a NUL byte: "
+            "bytes of a file must not be decoded to str"
+        )
+
+
 def _bytes(name: str, source: Source) -> memoryview:
     """The memory of a source that is no path, as bytes."""
     if isinstance(source, Tensor):
@@ -419,10 +444,7 @@ def _bytes(name: str, source: Source) -> memoryview:
         try:
             view = memoryview(source)  # type: ignore[arg-type]
         except TypeError:
-            raise TypeError(
-                f"{name} must be a path, bytes, a buffer of bytes or a uint8 tensor, "
-                f"got {type(source).__name__}"
-            ) from None
+            raise TypeError(f"{name} must be {_SOURCES}, got {type(source).__name__}") from None
     if view.itemsize != 1:
         raise TypeError(f"{name} must hold bytes, got items of {view.itemsize} bytes")
     if not view.c_contiguous:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -55,17 +55,33 @@ def test_sources(tmp_path: Path) -> None:
         (np.zeros(4, np.int16), TypeError, "must hold bytes, got items of 2 bytes"),
         (7, TypeError, "must be a path, bytes, a buffer of bytes or a uint8 tensor, got int"),
         (None, TypeError, "got NoneType"),
+        ("", ValueError, "must be a path, bytes, .* tensor, got an empty path$"),
+        (
+            "\xff\xd8\xff\xe0\0\x10JFIF",
+            ValueError,
+            "must be a path, bytes, .* tensor, got a str with "
+            "a NUL byte: bytes of a file must not be decoded to str$",
+        ),
+        (PurePosixPath("a\0b"), ValueError, "got a PurePosixPath with a NUL byte"),
     ],
-    ids=str,
+    ids=ascii,
 )
 def test_sources_refused(source: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=f"^read_coefficients: source .*{words}"):
         read_coefficients(source)
+    with pytest.raises(error, match=f"^read_many: source 0 .*{words}"):
+        next(read_many([source]))
 
 
 def test_a_missing_file_is_an_oserror(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="none"):
         read_coefficients(tmp_path / "none.jpg")
+
+
+def test_a_folder_is_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError) as raised:
+        read_coefficients(tmp_path)
+    assert repr(str(tmp_path)) in str(raised.value)
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:
