@@ -78,7 +78,9 @@ def jpeg_gather(
         cb, cr: likewise, ceil(by / fy) by ceil(bx / fx) blocks; None where subsampling is "gray",
             whose Cb and Cr coefficients are 0.
         tables: (3, 64) or (N, 3, 64), int32: quantisation steps of Y, Cb and Cr, for "gray" (1, 64)
-            or (N, 1, 64). None where values are multiplied by them already.
+            or (N, 1, 64). None where values are multiplied by them already, as those of
+            read_coefficients(..., dequantize=True) are; ``JPEGCoefficients.gather`` passes what
+            belongs to its values by itself.
         channels: as in `block_dct`.
         subsampling: "4:4:4" (fy, fx = 1, 1), "4:2:2" (1, 2), "4:4:0" (2, 1), "4:2:0" (2, 2),
             "4:1:1" (1, 4) or "gray".

@@ -73,11 +73,13 @@ class JPEGCoefficients:
         cb, cr: int16 (ceil(by / fv), ceil(bx / fh), 64), likewise, of Cb - 128 and Cr - 128; None
             for gray.
         tables: int32 (3, 64), gray (1, 64): the quantisation steps of Y, Cb and Cr, [v * 8 + u].
-            coefficient = stored value * step, in the units of `freqops.block_dct`.
+            coefficient = stored value * step, in the units of `freqops.block_dct`. They are told
+            of dequantized values too, whose coefficients would be multiplied twice by them.
         subsampling: "4:4:4", "4:2:2", "4:4:0", "4:2:0", "4:1:1" or "gray".
         height, width: of the picture, in pixels.
         quantized: True where the values are those stored; False where they are multiplied by the
-            steps already, and saturated to int16.
+            steps already, and saturated to int16: `freqops.jpeg_gather` of these takes
+            tables=None, which ``gather`` passes by itself.
         orientation: how to turn the picture upright, 1 to 8 as in EXIF; 1 where the file has none
             or an invalid one.
         progressive: whether the file is coded in scans of rising accuracy.
@@ -147,6 +149,8 @@ class JPEGCoefficients:
     ) -> Tensor:
         """`freqops.jpeg_gather` of this picture as it is stored (see ``upright``).
 
+        With the tables where the values are quantized, with tables=None where they are not.
+
         Args:
             channels, mean, std, scale, flip, dtype, memory_format: as in `jpeg_gather`.
             crop: (top, left, rows, columns) in blocks of the scaled picture. None: those that the
@@ -201,7 +205,8 @@ def read_coefficients(
             buffer of single bytes, such as a uint8 NumPy array or a one-dimensional uint8 tensor on
             the CPU. It must not change while it is read.
         dequantize: whether to multiply the values by the quantisation steps; the products saturate
-            to int16.
+            to int16. Give `freqops.jpeg_gather` tables=None with such values, not the tables of the
+            result, which would multiply them again; ``JPEGCoefficients.gather`` does so by itself.
         tolerant: of a damaged or truncated file give what could be decoded, and zeros for the rest,
             instead of raising; blocks beside the damage may be wrong. A file with a broken header,
             or of which nothing can be decoded, raises all the same.
@@ -237,6 +242,9 @@ def read_coefficients(
         (torch.Size([3, 4, 64]), torch.Size([2, 2, 64]))
         >>> (picture.y * picture.tables[0])[0, 0, 0].item()  # 8 (130 - 128)
         16
+        >>> values = read_coefficients(file.getvalue(), dequantize=True)
+        >>> values.y[0, 0, 0].item(), values.gather([0])[0, 0, 0].item()
+        (16, 16.0)
     """
     options = _Options.checked("read_coefficients", dequantize, tolerant, max_pixels)
     _need_reader("read_coefficients")
