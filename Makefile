@@ -17,6 +17,7 @@ CXX_SOURCES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.c
 .DEFAULT_GOAL := help
 
 help:
+	@echo "make build    the environment and the compiled libraries, what has changed"
 	@echo "make demo     photographs to frequency channels and back, as a table and a picture"
 	@echo "make test     build everything, run the tests"
 	@echo "make bench    the operators beside the ways to say them in PyTorch"

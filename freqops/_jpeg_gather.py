@@ -30,12 +30,16 @@ from freqops._dispatch import (
     with_batch,
 )
 from freqops._reference_jpeg import SAMPLINGS, Scale, eighths, grid_after
-from freqops.channels import BLOCK, CHANNELS
+from freqops.channels import BLOCK, CHANNELS, python_number
 from freqops.reference import default_dtype
 
 __all__ = ["JPEGGather", "jpeg_gather", "read_scale"]
 
 LARGEST_SCALE = 2 * BLOCK
+SCALE = (
+    f"jpeg_gather: scale must be an integer in [1, {LARGEST_SCALE}], eighths, or a pair of "
+    "integers or tuples of them"
+)
 RESULTS = (torch.float32, torch.float16, torch.bfloat16)
 COEFFICIENTS = BLOCK * BLOCK
 
@@ -74,7 +78,9 @@ def jpeg_gather(
         cb, cr: likewise, ceil(by / fy) by ceil(bx / fx) blocks; None where subsampling is "gray",
             whose Cb and Cr coefficients are 0.
         tables: (3, 64) or (N, 3, 64), int32: quantisation steps of Y, Cb and Cr, for "gray" (1, 64)
-            or (N, 1, 64). None where values are multiplied by them already.
+            or (N, 1, 64). None where values are multiplied by them already, as those of
+            read_coefficients(..., dequantize=True) are; ``JPEGCoefficients.gather`` passes what
+            belongs to its values by itself.
         channels: as in `block_dct`.
         subsampling: "4:4:4" (fy, fx = 1, 1), "4:2:2" (1, 2), "4:4:0" (2, 1), "4:2:0" (2, 2),
             "4:1:1" (1, 4) or "gray".
@@ -212,16 +218,34 @@ def _check_tables(tables: Tensor | None, y: Tensor, subsampling: str) -> None:
 
 def read_scale(scale: Scale) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The scales down and across, checked."""
-    expected = "an integer in [1, 16], eighths, or a pair of integers or tuples of them"
     if isinstance(scale, (tuple, list)) and len(scale) != 2:
-        raise ValueError(f"jpeg_gather: scale must be {expected}, got {scale!r}")
-    down, across = (
-        tuple(integer("jpeg_gather", "scale", k) for k in scales) for scales in eighths(scale)
-    )
+        raise ValueError(f"{SCALE}, got {scale!r}")
+    down, across = (tuple(_eighths(k) for k in scales) for scales in eighths(scale))
     both = (*down, *across)
     if not (down and across) or min(both) < 1 or max(both) > LARGEST_SCALE:
-        raise ValueError(f"jpeg_gather: scale must be {expected}, got {scale!r}")
+        raise ValueError(f"{SCALE}, got {scale!r}")
     return down, across
+
+
+def _eighths(k: object) -> int:
+    try:
+        return integer("jpeg_gather", "scale", k)
+    except TypeError:
+        if isinstance(k, Tensor) and torch.compiler.is_compiling():
+            raise  # its sentence names the compiler
+        number = python_number(k)
+        raise TypeError(f"{SCALE}, got {describe(number)}{_in_eighths(number)}") from None
+
+
+def _in_eighths(number: object) -> str:
+    """The scale that a fraction of the size probably means, in words."""
+    if not isinstance(number, float):
+        return ""
+    k = BLOCK * number
+    if not (1 <= k <= LARGEST_SCALE and k.is_integer()):
+        return ""
+    words = {0.5: "half the", 1.0: "the full", 2.0: "twice the"}
+    return f" (scale={int(k)} is {words.get(number, f'{number} times the')} size)"
 
 
 def _part(crop: tuple[int, int, int, int], grid: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 
+from freqops._arguments import describe, integer
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -42,6 +44,8 @@ MAX_PIXELS = 178_956_970
 
 _FOLDER = Path(__file__).parent
 
+_SOURCES = "a path, bytes, a buffer of bytes or a uint8 tensor"
+
 # Pictures that are read ahead of the one asked for, for each thread.
 _AHEAD = 2
 
@@ -50,7 +54,8 @@ class UnsupportedJPEG(ValueError):
     """A sound JPEG file of a kind that is not read; the message names the kind.
 
     CMYK, YCCK and RGB, 2 components, 12 bits, lossless and hierarchical coding, and sampling
-    factors other than 4:4:4, 4:2:2, 4:4:0, 4:2:0, 4:1:1 and gray.
+    factors other than 4:4:4, 4:2:2, 4:4:0, 4:2:0, 4:1:1 and gray. `freqops.data.read_image` decodes
+    CMYK, YCCK, RGB and other sampling factors to pixels, and the message says so.
     """
 
 
@@ -68,11 +73,13 @@ class JPEGCoefficients:
         cb, cr: int16 (ceil(by / fv), ceil(bx / fh), 64), likewise, of Cb - 128 and Cr - 128; None
             for gray.
         tables: int32 (3, 64), gray (1, 64): the quantisation steps of Y, Cb and Cr, [v * 8 + u].
-            coefficient = stored value * step, in the units of `freqops.block_dct`.
+            coefficient = stored value * step, in the units of `freqops.block_dct`. They are told
+            of dequantized values too, whose coefficients would be multiplied twice by them.
         subsampling: "4:4:4", "4:2:2", "4:4:0", "4:2:0", "4:1:1" or "gray".
         height, width: of the picture, in pixels.
         quantized: True where the values are those stored; False where they are multiplied by the
-            steps already, and saturated to int16.
+            steps already, and saturated to int16: `freqops.jpeg_gather` of these takes
+            tables=None, which ``gather`` passes by itself.
         orientation: how to turn the picture upright, 1 to 8 as in EXIF; 1 where the file has none
             or an invalid one.
         progressive: whether the file is coded in scans of rising accuracy.
@@ -142,6 +149,8 @@ class JPEGCoefficients:
     ) -> Tensor:
         """`freqops.jpeg_gather` of this picture as it is stored (see ``upright``).
 
+        With the tables where the values are quantized, with tables=None where they are not.
+
         Args:
             channels, mean, std, scale, flip, dtype, memory_format: as in `jpeg_gather`.
             crop: (top, left, rows, columns) in blocks of the scaled picture. None: those that the
@@ -196,7 +205,8 @@ def read_coefficients(
             buffer of single bytes, such as a uint8 NumPy array or a one-dimensional uint8 tensor on
             the CPU. It must not change while it is read.
         dequantize: whether to multiply the values by the quantisation steps; the products saturate
-            to int16.
+            to int16. Give `freqops.jpeg_gather` tables=None with such values, not the tables of the
+            result, which would multiply them again; ``JPEGCoefficients.gather`` does so by itself.
         tolerant: of a damaged or truncated file give what could be decoded, and zeros for the rest,
             instead of raising; blocks beside the damage may be wrong. A file with a broken header,
             or of which nothing can be decoded, raises all the same.
@@ -209,7 +219,8 @@ def read_coefficients(
     Raises:
         TypeError: an argument is of a type that is not named above.
         ValueError: the bytes are no JPEG file, or a damaged or truncated one; the picture is larger
-            than max_pixels; it has more scans than encoders write: 500, of large ones down to 32.
+            than max_pixels; it has more scans than encoders write: 500, of large ones down to 32;
+            the path is empty or has a NUL byte.
         UnsupportedJPEG: the file is of a kind that is not read; a ValueError too.
         OSError: the file cannot be opened.
         MemoryError: there is no memory for the coefficients.
@@ -231,6 +242,9 @@ def read_coefficients(
         (torch.Size([3, 4, 64]), torch.Size([2, 2, 64]))
         >>> (picture.y * picture.tables[0])[0, 0, 0].item()  # 8 (130 - 128)
         16
+        >>> values = read_coefficients(file.getvalue(), dequantize=True)
+        >>> values.y[0, 0, 0].item(), values.gather([0])[0, 0, 0].item()
+        (16, 16.0)
     """
     options = _Options.checked("read_coefficients", dequantize, tolerant, max_pixels)
     _need_reader("read_coefficients")
@@ -262,6 +276,7 @@ def read_many(
 
     Raises:
         What `read_coefficients` raises, where the source's turn comes; the message has its number.
+        TypeError: sources is one file, or no iterable; threads is no integer.
         ValueError: threads is less than 1.
 
     Example:
@@ -273,15 +288,41 @@ def read_many(
         >>> [p.y.shape[1] for p in read_many((file.getvalue() for file in files), threads=2)]
         [1, 2, 3]
     """
+    _check_sources(sources)
     options = _Options.checked("read_many", dequantize, tolerant, max_pixels)
+    threads = _count("read_many", "threads", threads)
     if threads is None:
         threads = _processors()
-    elif not isinstance(threads, int) or isinstance(threads, bool):
-        raise TypeError(f"read_many: threads must be an integer or None, got {threads!r}")
-    elif threads < 1:
-        raise ValueError(f"read_many: threads must be at least 1, got {threads}")
     _need_reader("read_many")
     return _results(iter(sources), threads, options)
+
+
+def _check_sources(sources: object) -> None:
+    """Refuses one file: a path is iterable by characters, a file by its bytes."""
+    got, hint = describe(sources), ""
+    if isinstance(sources, (str, os.PathLike)):
+        got, hint = repr(os.fspath(sources)), " (for one file: [path])"
+    elif isinstance(sources, (bytes, bytearray, memoryview)):
+        got, hint = type(sources).__name__, " (for one file: [data])"
+    elif str(getattr(sources, "dtype", "")).endswith("uint8") and len(sources.shape) == 1:  # type: ignore[attr-defined]
+        hint = " of bytes (for one file: [data])"
+    elif hasattr(type(sources), "__iter__") or hasattr(type(sources), "__getitem__"):
+        return
+    raise TypeError(f"read_many: sources must be an iterable of paths or bytes, got {got}{hint}")
+
+
+def _count(call: str, name: str, value: object) -> int | None:
+    """An integer of at least 1, or None."""
+    if value is None:
+        return None
+    try:
+        number = integer(call, name, value)
+    except TypeError:
+        words = f"{call}: {name} must be an integer or None, got {describe(value)}"
+        raise TypeError(words) from None
+    if number < 1:
+        raise ValueError(f"{call}: {name} must be at least 1, got {number}")
+    return number
 
 
 def _processors() -> int:
@@ -329,13 +370,8 @@ class _Options:
         for name, value in (("dequantize", dequantize), ("tolerant", tolerant)):
             if not isinstance(value, bool):
                 raise TypeError(f"{call}: {name} must be True or False, got {value!r}")
-        if max_pixels is None:
-            return cls(call, dequantize, tolerant, 0)
-        if not isinstance(max_pixels, int) or isinstance(max_pixels, bool):
-            raise TypeError(f"{call}: max_pixels must be an integer or None, got {max_pixels!r}")
-        if max_pixels < 1:
-            raise ValueError(f"{call}: max_pixels must be at least 1, got {max_pixels}")
-        return cls(call, dequantize, tolerant, min(max_pixels, 2**63))
+        limit = _count(call, "max_pixels", max_pixels)
+        return cls(call, dequantize, tolerant, 0 if limit is None else min(limit, 2**63))
 
 
 def _read(source: Source, number: str, options: _Options) -> JPEGCoefficients:
@@ -343,8 +379,15 @@ def _read(source: Source, number: str, options: _Options) -> JPEGCoefficients:
 
     call = options.call
     if isinstance(source, (str, os.PathLike)):
+        _check_path(f"{call}: source{number}", source)
         name = f"{call}: source{number} {os.fspath(source)!r}"
-        data = memoryview(Path(source).read_bytes())
+        try:
+            data = memoryview(Path(source).read_bytes())
+        except OSError as error:
+            if not number:
+                raise
+            words = f"{call}: source{number}: {error.strerror}"
+            raise type(error)(error.errno, words, error.filename) from None
     else:
         data = _bytes(f"{call}: source{number}", source)
         name = f"{call}: source{number} of {len(data)} bytes"
@@ -353,7 +396,7 @@ def _read(source: Source, number: str, options: _Options) -> JPEGCoefficients:
             data, options.dequantize, options.tolerant, options.max_pixels
         )
     except _jpeg.Unsupported as error:
-        raise UnsupportedJPEG(f"{name}: {error}") from None
+        raise UnsupportedJPEG(f"{name}: {error}{_way_on(str(error))}") from None
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     except MemoryError as error:
@@ -374,6 +417,26 @@ def _read(source: Source, number: str, options: _Options) -> JPEGCoefficients:
     )
 
 
+def _way_on(reason: str) -> str:
+    """What decodes a kind that is not read here. Nothing for 2 components, 12 bits, lossless and
+    hierarchical coding: whether Pillow makes a picture of these depends on how it is built."""
+    if reason.startswith(("CMYK ", "YCCK ", "RGB ", "JPEG with the sampling factors ")):
+        return " (freqops.data.read_image decodes it)"
+    return ""
+
+
+def _check_path(name: str, source: str | os.PathLike[str]) -> None:
+    """Path("") would be the folder that the process is in."""
+    path = os.fspath(source)
+    if not path:
+        raise ValueError(f"{name} must be {_SOURCES}, got an empty path")
+    if "\0" in path:
+        raise ValueError(
+            f"{name} must be {_SOURCES}, got a {type(source).__name__} with a NUL byte: "
+            "bytes of a file must not be decoded to str"
+        )
+
+
 def _bytes(name: str, source: Source) -> memoryview:
     """The memory of a source that is no path, as bytes."""
     if isinstance(source, Tensor):
@@ -389,10 +452,7 @@ def _bytes(name: str, source: Source) -> memoryview:
         try:
             view = memoryview(source)  # type: ignore[arg-type]
         except TypeError:
-            raise TypeError(
-                f"{name} must be a path, bytes, a buffer of bytes or a uint8 tensor, "
-                f"got {type(source).__name__}"
-            ) from None
+            raise TypeError(f"{name} must be {_SOURCES}, got {type(source).__name__}") from None
     if view.itemsize != 1:
         raise TypeError(f"{name} must hold bytes, got items of {view.itemsize} bytes")
     if not view.c_contiguous:

@@ -21,8 +21,10 @@ from jpeg_files import (
     rare,
 )
 
+from freqops.data import read_image
 from freqops.jpeg import JPEGCoefficients, UnsupportedJPEG, read_coefficients
 
+WAY_ON = r" \(freqops.data.read_image decodes it\)"
 QUALITIES = [1, 10, 50, 75, 95, 100]
 SIZES = [(1, 1), (7, 9), (8, 8), (17, 33), (16, 16)]
 
@@ -225,29 +227,36 @@ def test_nothing_is_copied() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"),
+    ("kind", "words", "decoded"),
     [
-        ("CMYK", "CMYK JPEG is not read"),
-        ("YCCK", "YCCK JPEG is not read"),
-        ("RGB", "RGB JPEG .* is not read"),
-        ("2 components", "JPEG of 2 components is not read"),
-        ("12-bit", "12-bit JPEG is not read"),
-        ("lossless", "lossless JPEG is not read"),
-        ("lossless arithmetic", "lossless arithmetic JPEG is not read"),
-        ("hierarchical", "hierarchical JPEG is not read"),
-        ("hierarchical arithmetic", "hierarchical JPEG is not read"),
+        ("CMYK", "CMYK JPEG is not read", True),
+        ("YCCK", "YCCK JPEG is not read", True),
+        ("RGB", r"RGB JPEG \(red, green and blue as they are\) is not read", True),
+        ("2 components", "JPEG of 2 components is not read, only gray and YCbCr", False),
+        ("12-bit", "12-bit JPEG is not read", False),
+        ("lossless", "lossless JPEG is not read", False),
+        ("lossless arithmetic", "lossless arithmetic JPEG is not read", False),
+        ("hierarchical", "hierarchical JPEG is not read", False),
+        ("hierarchical arithmetic", "hierarchical JPEG is not read", False),
     ],
 )
-def test_kinds_that_are_refused_by_name(kind: str, words: str) -> None:
+def test_kinds_that_are_refused_by_name(
+    tmp_path: Path, kind: str, words: str, decoded: bool
+) -> None:
+    words = f"^read_coefficients: source of .* bytes: {words}{WAY_ON if decoded else ''}$"
     for tolerant in (False, True):
-        with pytest.raises(
-            UnsupportedJPEG, match=f"^read_coefficients: source of .* bytes: {words}"
-        ):
+        with pytest.raises(UnsupportedJPEG, match=words):
             read_coefficients(rare(kind), tolerant=tolerant)
+    if decoded:
+        path = tmp_path / "file.jpg"
+        path.write_bytes(rare(kind))
+        assert read_image(path).shape == (3, 16, 16)
 
 
 @pytest.mark.parametrize("factors", ["3x1_1x1_1x1", "2x2_2x1_1x1", "1x1_2x2_2x2"])
 def test_sampling_factors_that_are_refused(factors: str) -> None:
-    words = f"sampling factors {factors.replace('_', ', ')} is not read"
+    words = f"sampling factors {factors.replace('_', ', ')} is not read, only .* and gray{WAY_ON}$"
+    path = KINDS / f"sampling_{factors}.jpg"
     with pytest.raises(UnsupportedJPEG, match=words):
-        read_coefficients(KINDS / f"sampling_{factors}.jpg")
+        read_coefficients(path)
+    assert read_image(path).shape == (3, 17, 33)

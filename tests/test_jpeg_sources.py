@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import pickle
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -53,17 +55,33 @@ def test_sources(tmp_path: Path) -> None:
         (np.zeros(4, np.int16), TypeError, "must hold bytes, got items of 2 bytes"),
         (7, TypeError, "must be a path, bytes, a buffer of bytes or a uint8 tensor, got int"),
         (None, TypeError, "got NoneType"),
+        ("", ValueError, "must be a path, bytes, .* tensor, got an empty path$"),
+        (
+            "\xff\xd8\xff\xe0\0\x10JFIF",
+            ValueError,
+            "must be a path, bytes, .* tensor, got a str with "
+            "a NUL byte: bytes of a file must not be decoded to str$",
+        ),
+        (PurePosixPath("a\0b"), ValueError, "got a PurePosixPath with a NUL byte"),
     ],
-    ids=str,
+    ids=ascii,
 )
 def test_sources_refused(source: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=f"^read_coefficients: source .*{words}"):
         read_coefficients(source)
+    with pytest.raises(error, match=f"^read_many: source 0 .*{words}"):
+        next(read_many([source]))
 
 
 def test_a_missing_file_is_an_oserror(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="none"):
         read_coefficients(tmp_path / "none.jpg")
+
+
+def test_a_folder_is_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError) as raised:
+        read_coefficients(tmp_path)
+    assert repr(str(tmp_path)) in str(raised.value)
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:
@@ -79,6 +97,8 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
         ({"max_pixels": 0}, ValueError, "max_pixels must be at least 1, got 0"),
         ({"max_pixels": 1.5}, TypeError, "max_pixels must be an integer or None, got 1.5"),
         ({"max_pixels": True}, TypeError, "max_pixels must be an integer or None, got True"),
+        ({"max_pixels": "9"}, TypeError, "max_pixels must be an integer or None, got '9'"),
+        ({"max_pixels": np.int64(-1)}, ValueError, "max_pixels must be at least 1, got -1"),
         ({"dequantize": 1}, TypeError, "dequantize must be True or False, got 1"),
         ({"tolerant": None}, TypeError, "tolerant must be True or False, got None"),
     ],
@@ -86,7 +106,16 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
 def test_options_refused(options: dict[str, Any], error: type[Exception], words: str) -> None:
     for function in (read_coefficients, read_many):
         with pytest.raises(error, match=f"^{function.__name__}: {words}"):
-            function(b"", **options)
+            function([], **options)
+
+
+@pytest.mark.parametrize("one", [1, np.int64(1), np.uint8(1), torch.tensor(1)], ids=str)
+def test_integers_of_any_kind(one: Any) -> None:
+    data = encoded(photograph(height=8, width=8))
+    assert read_coefficients(data, max_pixels=64 * one).width == 8
+    assert [p.width for p in read_many([data], threads=one, max_pixels=64 * one)] == [8]
+    with pytest.raises(ValueError, match="64 pixels"):
+        read_coefficients(data, max_pixels=63 * one)
 
 
 # --- Threads -------------------------------------------------------------------------------------
@@ -185,6 +214,68 @@ def test_read_many_raises_in_its_turn() -> None:
     assert list(pictures) == []
 
 
+def test_read_many_numbers_files_that_cannot_be_opened(tmp_path: Path) -> None:
+    path = tmp_path / "file.jpg"
+    path.write_bytes(encoded(photograph()))
+    missing = tmp_path / "none.jpg"
+    for wrong, error, number, words in (
+        (missing, FileNotFoundError, errno.ENOENT, "No such file or directory"),
+        (tmp_path, IsADirectoryError, errno.EISDIR, "Is a directory"),
+    ):
+        pictures = read_many([path, str(wrong)])
+        assert next(pictures).height == 83
+        with pytest.raises(error) as raised:
+            next(pictures)
+        said = f"[Errno {number}] read_many: source 1: {words}: {str(wrong)!r}"
+        assert str(raised.value) == said
+        assert str(pickle.loads(pickle.dumps(raised.value))) == said  # as workers pass it on
+        assert (raised.value.errno, raised.value.filename) == (number, str(wrong))
+
+
+@pytest.mark.parametrize(
+    ("sources", "got"),
+    [
+        ("photos/1.jpg", "'photos/1.jpg' (for one file: [path])"),
+        (Path("photos/1.jpg"), "'photos/1.jpg' (for one file: [path])"),
+        (b"\xff\xd8", "bytes (for one file: [data])"),
+        (bytearray(2), "bytearray (for one file: [data])"),
+        (memoryview(b"\xff\xd8"), "memoryview (for one file: [data])"),
+        (np.zeros(2, np.uint8), "a ndarray of bytes (for one file: [data])"),
+        (torch.zeros(2, dtype=torch.uint8), "a Tensor of bytes (for one file: [data])"),
+        (None, "None"),
+        (7, "7"),
+        (object(), "an object"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_one_file_is_no_list_of_files(sources: Any, got: str) -> None:
+    with pytest.raises(TypeError) as raised:
+        read_many(sources)
+    words = "read_many: sources must be an iterable of paths or bytes, got "
+    assert str(raised.value) == words + got
+
+
+def test_read_many_takes_what_can_be_iterated(tmp_path: Path) -> None:
+    class Files:
+        """A data set as it often is: items by number, an IndexError after the last."""
+
+        def __getitem__(self, i: int) -> bytes:
+            return [data, data][i]
+
+    data = encoded(photograph(height=8, width=8))
+    path = tmp_path / "file.jpg"
+    path.write_bytes(data)
+    rows = np.frombuffer(data * 2, np.uint8).reshape(2, -1)
+    for sources in (
+        Files(),
+        rows,
+        torch.tensor(rows),
+        np.array([str(path)] * 2),
+        {path, str(path)},
+    ):
+        assert [p.width for p in read_many(sources)] == [8, 8]
+
+
 def test_an_error_of_the_sources_comes_in_its_turn() -> None:
     def sources() -> Iterator[bytes]:
         yield encoded(photograph())
@@ -207,7 +298,8 @@ def test_ctrl_c_stops_the_threads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("threads", "error"), [(0, ValueError), (1.5, TypeError), (True, TypeError)]
+    ("threads", "error"),
+    [(0, ValueError), (np.int64(0), ValueError), (1.5, TypeError), (True, TypeError)],
 )
 def test_threads_refused(threads: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"^read_many: threads must be"):
