@@ -130,6 +130,10 @@ class JPEGTransform:
             UnsupportedJPEG: coefficients that cannot be scaled that far, 4 times at most, or turned
                 upright with all that the crop needs; its pixels can.
         """
+        return self._sized(picture)[0]
+
+    def _sized(self, picture: JPEGCoefficients | Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The channels, and height and width of what they show: the last block may reach beyond."""
         if isinstance(picture, JPEGCoefficients):
             return self._of_coefficients(picture)
         if (
@@ -148,20 +152,21 @@ class JPEGTransform:
             pixels = _window(picture, self._placed(height, width, box, flip))
         except UnsupportedJPEG:  # too small for steps of eighths; pixels take any size
             pixels = self._resized(picture, box, flip)
-        return block_dct(pixels, self.channels, mean=self.mean, std=self.std, dtype=self.dtype)
+        out = block_dct(pixels, self.channels, mean=self.mean, std=self.std, dtype=self.dtype)
+        return out, (pixels.shape[1], pixels.shape[2])
 
     def __repr__(self) -> str:
         settings = [counted(self.channels), f"normalise={self.mean is not None}"]
         settings += [f"resize={self.resize}", f"crop={self.crop}", f"train={self.train}"]
         return f"{type(self).__name__}({', '.join(settings)}, dtype={self.dtype})"
 
-    def _of_coefficients(self, picture: JPEGCoefficients) -> Tensor:
+    def _of_coefficients(self, picture: JPEGCoefficients) -> tuple[Tensor, tuple[int, int]]:
         if self.train:
             up = upright(picture)
             at = self._placed(up.height, up.width, *self._drawn(up.height, up.width))
         else:
             up, at = middle(picture, self.resize, self.crop)
-        return gather(
+        out = gather(
             up,
             self.channels,
             mean=self.mean,
@@ -171,6 +176,7 @@ class JPEGTransform:
             flip=at.flip,
             dtype=self.dtype,
         )
+        return out, _covered(up.height, up.width, at)
 
     def _drawn(self, height: int, width: int) -> tuple[Box | None, bool]:
         return (draw_box(height, width), draw_flip()) if self.train else (None, False)
@@ -202,14 +208,20 @@ def _middle(picture: Tensor) -> Tensor:
     return picture[:, top : height - top, left : width - left]
 
 
+def _covered(height: int, width: int, at: Placement) -> tuple[int, int]:
+    """How many rows and columns of a scaled picture the blocks of a placement hold."""
+    return (
+        min(BLOCK * at.rows, size_after(height, at.scale_y) - BLOCK * at.top),
+        min(BLOCK * at.columns, size_after(width, at.scale_x) - BLOCK * at.left),
+    )
+
+
 def _window(picture: Tensor, at: Placement) -> Tensor:
     """What the blocks of a placement cover, in pixels."""
-    height, width = picture.shape[1:]
+    height, width = _covered(picture.shape[1], picture.shape[2], at)
     scaled = _scaled(picture, at.scale_y, at.scale_x)
     top, left = BLOCK * at.top, BLOCK * at.left
-    bottom = min(top + BLOCK * at.rows, size_after(height, at.scale_y))
-    right = min(left + BLOCK * at.columns, size_after(width, at.scale_x))
-    part = scaled[:, top:bottom, left:right]
+    part = scaled[:, top : top + height, left : left + width]
     if not at.flip:
         return part
     # The flip is one of whole blocks: what the last one lacks repeats its last column first.

@@ -198,8 +198,8 @@ def _transform_options(parser: argparse.ArgumentParser) -> None:
         "--from-jpeg",
         action="store_true",
         help="take the coefficients that JPEG files hold instead of decoding them; resize and crop "
-        "go by eighths and blocks of 8 pixels, as near as they come; other files are decoded, and "
-        "resized and cropped to the pixel, as without this option",
+        "go by eighths and blocks of 8 pixels, as near as they come; other files are decoded, "
+        "named, and go the same way",
     )
     add("--dtype", choices=tuple(DTYPES), default="float32", help="default: float32")
     add(
@@ -219,7 +219,12 @@ def _transform_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads (default: one per processor)",
     )
-    add("-q", "--quiet", action="store_true", help="no progress bar")
+    add(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="no progress bar, and no names of files that were decoded",
+    )
     parser.set_defaults(command=_transform)
 
 
@@ -299,7 +304,7 @@ def _transform(options: argparse.Namespace) -> int:
     from freqops.data import SIZES
     from freqops.files import Settings
     from freqops.statistics import ChannelStatistics
-    from freqops.transform import Job, plan, run
+    from freqops.transform import Job, Outcome, plan, run
 
     packages = ["PIL", "tqdm"] + (["safetensors"] if options.format == "safetensors" else [])
     need("freqops transform", "transform", *packages)
@@ -356,9 +361,11 @@ def _transform(options: argparse.Namespace) -> int:
     # disable=None: no bar where stderr is a file.
     bar = tqdm(total=len(jobs), unit=" pictures", disable=True if options.quiet else None)
 
-    def step(job: Job, reason: str | None) -> None:
-        if reason is not None:
-            bar.write(f"freqops: skipped {job.source}: {reason}", file=sys.stderr)
+    def step(job: Job, outcome: Outcome) -> None:
+        if outcome.broken is not None:
+            bar.write(f"freqops: skipped {job.source}: {outcome.broken}", file=sys.stderr)
+        elif outcome.decoded is not None and not options.quiet:
+            bar.write(f"freqops: decoded {job.source}: {outcome.decoded}", file=sys.stderr)
         bar.update()
 
     try:

@@ -13,14 +13,15 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
-from freqops._jpeg_geometry import BLOCK, size_after
-from freqops._jpeg_picture import gather, middle
+from freqops._jpeg_transform import JPEGTransform
 from freqops._pictures import SUFFIXES, is_jpeg, read_image, resize_and_crop
+from freqops.channels import CHANNELS
 from freqops.files import DTYPES, Coefficients, Settings, metadata_of, write
-from freqops.jpeg import UnsupportedJPEG, read_coefficients
+from freqops.jpeg import JPEGCoefficients, UnsupportedJPEG, read_coefficients
 from freqops.ops import block_dct
+from freqops.statistics import ChannelStatistics
 
-__all__ = ["Job", "Summary", "find_pictures", "plan", "resize_and_crop", "run"]
+__all__ = ["Job", "Outcome", "Summary", "find_pictures", "plan", "resize_and_crop", "run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,14 @@ class Job:
 
     source: Path
     target: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How one picture went: why it is broken, why it was decoded, None where it was not."""
+
+    broken: str | None = None
+    decoded: str | None = None
 
 
 @dataclasses.dataclass
@@ -99,47 +108,66 @@ def plan(
     return list(jobs.values())
 
 
-def convert(source: Path, settings: Settings) -> tuple[Coefficients, bool]:
-    """Reads a picture and transforms it; True where its coefficients were taken as they are."""
-    if settings.source == "jpeg" and is_jpeg(source):
-        with contextlib.suppress(UnsupportedJPEG):
-            return _from_jpeg(source, settings), True
-    picture = resize_and_crop(read_image(source), settings.resize, settings.crop)
-    coefficients = block_dct(
-        picture,
+def convert(
+    source: Path, settings: Settings, transform: JPEGTransform | None = None
+) -> tuple[Coefficients, str | None]:
+    """Reads a picture and transforms it, with ``transform`` where there is one.
+
+    Returns:
+        The coefficients, and with ``transform``: None where the file's own were taken, or why it
+        was decoded.
+    """
+    if transform is None:
+        picture = resize_and_crop(read_image(source), settings.resize, settings.crop)
+        coefficients = block_dct(
+            picture,
+            settings.channels,
+            mean=settings.statistics().get("mean"),
+            std=settings.statistics().get("std"),
+            chroma=settings.chroma,
+            rounding=settings.rounding,
+            dtype=DTYPES[settings.dtype],
+        )
+        return Coefficients(coefficients, (picture.shape[1], picture.shape[2]), settings), None
+    if is_jpeg(source):
+        try:
+            coefficients, size = transform._sized(_stored(source))
+            return Coefficients(coefficients, size, settings), None
+        except UnsupportedJPEG as error:
+            reason = _reason(error)
+    else:
+        reason = "not a JPEG file"
+    coefficients, size = transform._sized(read_image(source))
+    return Coefficients(coefficients, size, settings), reason
+
+
+def transform_of(settings: Settings) -> JPEGTransform | None:
+    """What files of source "jpeg" are made with; None for "pixels".
+
+    Raises:
+        ValueError: no picture could have such a crop.
+    """
+    if settings.source != "jpeg":
+        return None
+    given = settings.statistics()
+    statistics = None
+    if given:
+        zeros, ones = [0.0] * CHANNELS, [1.0] * CHANNELS
+        statistics = ChannelStatistics(given.get("mean", zeros), given.get("std", ones))
+    return JPEGTransform(
         settings.channels,
-        mean=settings.statistics().get("mean"),
-        std=settings.statistics().get("std"),
-        chroma=settings.chroma,
-        rounding=settings.rounding,
+        statistics,
+        (settings.resize, settings.crop),
         dtype=DTYPES[settings.dtype],
     )
-    height, width = picture.shape[1:]
-    return Coefficients(coefficients, (height, width), settings), False
 
 
-def _from_jpeg(source: Path, settings: Settings) -> Coefficients:
+def _stored(source: Path) -> JPEGCoefficients:
     try:
-        stored = read_coefficients(source)
-    except UnsupportedJPEG:
-        raise
+        return read_coefficients(source)
     except ValueError as error:  # the path is told beside it
         reason = str(error).removeprefix(f"read_coefficients: source {os.fspath(source)!r}: ")
-        raise ValueError(reason) from None
-    picture, at = middle(stored, settings.resize, settings.crop)
-    coefficients = gather(
-        picture,
-        settings.channels,
-        mean=settings.statistics().get("mean"),
-        std=settings.statistics().get("std"),
-        scale=(at.scale_y, at.scale_x),
-        crop=(at.top, at.left, at.rows, at.columns),
-        dtype=DTYPES[settings.dtype],
-    )
-    # The last block may reach beyond the picture.
-    height = min(BLOCK * at.rows, size_after(picture.height, at.scale_y) - BLOCK * at.top)
-    width = min(BLOCK * at.columns, size_after(picture.width, at.scale_x) - BLOCK * at.left)
-    return Coefficients(coefficients, (height, width), settings)
+        raise type(error)(reason) from None
 
 
 def is_done(job: Job, settings: Settings) -> bool:
@@ -168,7 +196,7 @@ def run(
     *,
     overwrite: bool = False,
     workers: int = 1,
-    step: Callable[[Job, str | None], None] = lambda job, reason: None,
+    step: Callable[[Job, Outcome], None] = lambda job, outcome: None,
 ) -> Summary:
     """Converts every picture that is not done yet; a broken one is noted, and the others go on.
 
@@ -177,42 +205,44 @@ def run(
         settings: for all of them.
         overwrite: convert also those that are done.
         workers: threads that read, transform and write.
-        step: called for each picture that is through, with the reason if it is broken.
+        step: called for each picture that is through.
 
     Raises:
-        ValueError: a file is there that was made with other settings; nothing was written then.
+        ValueError: a file is there that was made with other settings, or no picture could have
+            such a crop; nothing was written then.
         OSError: a file cannot be written.
     """
+    transform = transform_of(settings)
     summary = Summary()
     waiting = []
     for job in jobs:
         if not overwrite and is_done(job, settings):
             summary.done += 1
-            step(job, None)
+            step(job, Outcome())
         else:
             waiting.append(job)
-    with contextlib.closing(_in_threads(waiting, settings, workers)) as results:
-        for job, (reason, taken) in results:
-            if reason is None:
+    with contextlib.closing(_in_threads(waiting, settings, transform, workers)) as results:
+        for job, outcome in results:
+            if outcome.broken is None:
                 summary.written += 1
-                summary.decoded += settings.source == "jpeg" and not taken
+                summary.decoded += outcome.decoded is not None
             else:
-                summary.broken.append((job.source, reason))
-            step(job, reason)
+                summary.broken.append((job.source, outcome.broken))
+            step(job, outcome)
     return summary
 
 
 def _in_threads(
-    jobs: Sequence[Job], settings: Settings, workers: int
-) -> Generator[tuple[Job, tuple[str | None, bool]], None, None]:
+    jobs: Sequence[Job], settings: Settings, transform: JPEGTransform | None, workers: int
+) -> Generator[tuple[Job, Outcome], None, None]:
     """Each job as it ends, with what `_one` says; an interrupt waits for those begun."""
     rest = iter(jobs)
-    running: dict[concurrent.futures.Future[tuple[str | None, bool]], Job] = {}
+    running: dict[concurrent.futures.Future[Outcome], Job] = {}
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         while True:
             # Two a thread keep it busy, and keep the wait after an interrupt short.
             while len(running) < 2 * workers and (job := next(rest, None)) is not None:
-                running[pool.submit(_one, job, settings)] = job
+                running[pool.submit(_one, job, settings, transform)] = job
             if not running:
                 return
             ended, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
@@ -220,15 +250,14 @@ def _in_threads(
                 yield running.pop(future), future.result()
 
 
-def _one(job: Job, settings: Settings) -> tuple[str | None, bool]:
-    """Why the picture is broken, and whether its coefficients were taken as they are."""
+def _one(job: Job, settings: Settings, transform: JPEGTransform | None) -> Outcome:
     try:
-        content, taken = convert(job.source, settings)
+        content, decoded = convert(job.source, settings, transform)
     except (OSError, ValueError, MemoryError, RuntimeError) as error:
         # torch has a RuntimeError for what does not fit into memory.
-        return _reason(error.__cause__ or error), False
+        return Outcome(broken=_reason(error.__cause__ or error))
     write(content, job.target)
-    return None, taken
+    return Outcome(decoded=decoded)
 
 
 def _reason(error: BaseException) -> str:
