@@ -394,7 +394,7 @@ def _demo(options: argparse.Namespace) -> int:
     from freqops.demo import Photograph, measure, shipped_photographs, table
     from freqops.files import replacing
     from freqops.poster import draw
-    from freqops.transform import find_pictures
+    from freqops.transform import find_pictures, reason_of
 
     output = Path(options.output)
     if output.suffix.lower() != ".png":
@@ -412,7 +412,7 @@ def _demo(options: argparse.Namespace) -> int:
             photographs.append(Photograph(path.name, read_image(path)))
         except (OSError, ValueError) as error:
             broken += 1
-            _complain(f"skipped {path}: {error.__cause__ or error}")
+            _complain(f"skipped {path}: {reason_of(error)}")
     if not photographs:
         raise OSError("no picture could be read")
     output.parent.mkdir(parents=True, exist_ok=True)

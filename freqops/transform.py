@@ -14,14 +14,23 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 from freqops._jpeg_transform import JPEGTransform
-from freqops._pictures import SUFFIXES, is_jpeg, read_image, resize_and_crop
+from freqops._pictures import SUFFIXES, is_jpeg, read_image, read_stored, resize_and_crop
 from freqops.channels import CHANNELS
 from freqops.files import DTYPES, Coefficients, Settings, metadata_of, write
-from freqops.jpeg import JPEGCoefficients, UnsupportedJPEG, read_coefficients
+from freqops.jpeg import UnsupportedJPEG
 from freqops.ops import block_dct
 from freqops.statistics import ChannelStatistics
 
-__all__ = ["Job", "Outcome", "Summary", "find_pictures", "plan", "resize_and_crop", "run"]
+__all__ = [
+    "Job",
+    "Outcome",
+    "Summary",
+    "find_pictures",
+    "plan",
+    "reason_of",
+    "resize_and_crop",
+    "run",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,10 +140,10 @@ def convert(
         return Coefficients(coefficients, (picture.shape[1], picture.shape[2]), settings), None
     if is_jpeg(source):
         try:
-            coefficients, size = transform._sized(_stored(source))
+            coefficients, size = transform._sized(read_stored(source))
             return Coefficients(coefficients, size, settings), None
         except UnsupportedJPEG as error:
-            reason = _reason(error)
+            reason = reason_of(error)
     else:
         reason = "not a JPEG file"
     coefficients, size = transform._sized(read_image(source))
@@ -160,14 +169,6 @@ def transform_of(settings: Settings) -> JPEGTransform | None:
         (settings.resize, settings.crop),
         dtype=DTYPES[settings.dtype],
     )
-
-
-def _stored(source: Path) -> JPEGCoefficients:
-    try:
-        return read_coefficients(source)
-    except ValueError as error:  # the path is told beside it
-        reason = str(error).removeprefix(f"read_coefficients: source {os.fspath(source)!r}: ")
-        raise type(error)(reason) from None
 
 
 def is_done(job: Job, settings: Settings) -> bool:
@@ -255,10 +256,14 @@ def _one(job: Job, settings: Settings, transform: JPEGTransform | None) -> Outco
         content, decoded = convert(job.source, settings, transform)
     except (OSError, ValueError, MemoryError, RuntimeError) as error:
         # torch has a RuntimeError for what does not fit into memory.
-        return Outcome(broken=_reason(error.__cause__ or error))
+        return Outcome(broken=reason_of(error))
     write(content, job.target)
     return Outcome(decoded=decoded)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """What an error about a file says, in one line without the file's name."""
+    error = error.__cause__ if isinstance(error.__cause__, ValueError) else error
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

@@ -164,6 +164,28 @@ def test_a_broken_picture_is_named_skipped_and_counted(photos, tmp_path, capsys,
     assert len(files(tmp_path / "out")) == 3
 
 
+@pytest.mark.parametrize("options", [[], ["--from-jpeg"]])
+def test_what_is_no_picture_is_named_once_with_the_reason(tmp_path, capsys, options):
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "page.jpg").write_text("<!DOCTYPE html>")
+    (tmp_path / "page.png").write_text("<!DOCTYPE html>")
+    assert transform(tmp_path, "-o", tmp_path / "out", *options) == 1
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        f"freqops: skipped {tmp_path / 'empty.jpg'}: not a JPEG file: it is empty",
+        f"freqops: skipped {tmp_path / 'page.jpg'}: not a JPEG file: it looks like text",
+        f"freqops: skipped {tmp_path / 'page.png'}: it is of no format that Pillow knows",
+    ]
+
+
+def test_a_file_that_cannot_be_opened_is_named_once(photos, tmp_path, monkeypatch, capsys):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("freqops.transform.read_image", refuse)
+    assert transform(photos / "cat.png", "-o", tmp_path / "out") == 1
+    assert capsys.readouterr().err == f"freqops: skipped {photos / 'cat.png'}: Permission denied\n"
+
+
 def test_a_second_run_goes_on_where_the_first_ended(photos, tmp_path, capsys):
     out = tmp_path / "out"
     assert transform(photos, "-o", out) == 0
