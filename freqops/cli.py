@@ -201,6 +201,12 @@ def _transform_options(parser: argparse.ArgumentParser) -> None:
         "go by eighths and blocks of 8 pixels, as near as they come; other files are decoded, "
         "named, and go the same way",
     )
+    add(
+        "--tolerant",
+        action="store_true",
+        help="with --from-jpeg: take of damaged JPEG files what can be read, instead of skipping "
+        "them",
+    )
     add("--dtype", choices=tuple(DTYPES), default="float32", help="default: float32")
     add(
         "--preprocess",
@@ -310,6 +316,8 @@ def _transform(options: argparse.Namespace) -> int:
     need("freqops transform", "transform", *packages)
     if options.format == "npy" and options.dtype == "bfloat16":
         raise ValueError("--dtype must not be bfloat16 with --format npy, which cannot hold it")
+    if options.tolerant and not options.from_jpeg:
+        raise ValueError("--tolerant must be left out without --from-jpeg")
     if options.from_jpeg:
         if (options.chroma, options.rounding) != ("4:4:4", "none"):
             raise ValueError(
@@ -371,7 +379,12 @@ def _transform(options: argparse.Namespace) -> int:
     try:
         with bar:
             summary = run(
-                jobs, settings, overwrite=options.overwrite, workers=options.workers, step=step
+                jobs,
+                settings,
+                overwrite=options.overwrite,
+                workers=options.workers,
+                tolerant=options.tolerant,
+                step=step,
             )
     finally:
         torch.set_num_threads(threads)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from freqops._jpeg_transform import JPEGTransform
 from freqops._pictures import SUFFIXES, is_jpeg, read_image, read_stored, resize_and_crop
@@ -31,6 +33,9 @@ __all__ = [
     "resize_and_crop",
     "run",
 ]
+
+
+_Convert: TypeAlias = Callable[[Path], tuple[Coefficients, str | None]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +123,14 @@ def plan(
 
 
 def convert(
-    source: Path, settings: Settings, transform: JPEGTransform | None = None
+    source: Path,
+    settings: Settings,
+    transform: JPEGTransform | None = None,
+    tolerant: bool = False,
 ) -> tuple[Coefficients, str | None]:
     """Reads a picture and transforms it, with ``transform`` where there is one.
+
+    ``tolerant``, then: of damaged JPEG files what can be read.
 
     Returns:
         The coefficients, and with ``transform``: None where the file's own were taken, or why it
@@ -140,7 +150,7 @@ def convert(
         return Coefficients(coefficients, (picture.shape[1], picture.shape[2]), settings), None
     if is_jpeg(source):
         try:
-            coefficients, size = transform._sized(read_stored(source))
+            coefficients, size = transform._sized(read_stored(source, tolerant=tolerant))
             return Coefficients(coefficients, size, settings), None
         except UnsupportedJPEG as error:
             reason = reason_of(error)
@@ -197,6 +207,7 @@ def run(
     *,
     overwrite: bool = False,
     workers: int = 1,
+    tolerant: bool = False,
     step: Callable[[Job, Outcome], None] = lambda job, outcome: None,
 ) -> Summary:
     """Converts every picture that is not done yet; a broken one is noted, and the others go on.
@@ -206,6 +217,8 @@ def run(
         settings: for all of them.
         overwrite: convert also those that are done.
         workers: threads that read, transform and write.
+        tolerant: with source "jpeg", take of damaged JPEG files what can be read. What is done
+            counts as done either way: of sound files the numbers are the same.
         step: called for each picture that is through.
 
     Raises:
@@ -213,7 +226,9 @@ def run(
             such a crop; nothing was written then.
         OSError: a file cannot be written.
     """
-    transform = transform_of(settings)
+    one = functools.partial(
+        convert, settings=settings, transform=transform_of(settings), tolerant=tolerant
+    )
     summary = Summary()
     waiting = []
     for job in jobs:
@@ -222,7 +237,7 @@ def run(
             step(job, Outcome())
         else:
             waiting.append(job)
-    with contextlib.closing(_in_threads(waiting, settings, transform, workers)) as results:
+    with contextlib.closing(_in_threads(waiting, one, workers)) as results:
         for job, outcome in results:
             if outcome.broken is None:
                 summary.written += 1
@@ -234,7 +249,7 @@ def run(
 
 
 def _in_threads(
-    jobs: Sequence[Job], settings: Settings, transform: JPEGTransform | None, workers: int
+    jobs: Sequence[Job], one: _Convert, workers: int
 ) -> Generator[tuple[Job, Outcome], None, None]:
     """Each job as it ends, with what `_one` says; an interrupt waits for those begun."""
     rest = iter(jobs)
@@ -243,7 +258,7 @@ def _in_threads(
         while True:
             # Two a thread keep it busy, and keep the wait after an interrupt short.
             while len(running) < 2 * workers and (job := next(rest, None)) is not None:
-                running[pool.submit(_one, job, settings, transform)] = job
+                running[pool.submit(_one, job, one)] = job
             if not running:
                 return
             ended, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
@@ -251,9 +266,9 @@ def _in_threads(
                 yield running.pop(future), future.result()
 
 
-def _one(job: Job, settings: Settings, transform: JPEGTransform | None) -> Outcome:
+def _one(job: Job, one: _Convert) -> Outcome:
     try:
-        content, decoded = convert(job.source, settings, transform)
+        content, decoded = one(job.source)
     except (OSError, ValueError, MemoryError, RuntimeError) as error:
         # torch has a RuntimeError for what does not fit into memory.
         return Outcome(broken=reason_of(error))

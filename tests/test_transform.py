@@ -339,6 +339,7 @@ def test_a_file_named_by_itself_may_end_in_anything(tmp_path):
         (["a.png", "--format", "npy", "--dtype", "bfloat16"], "--dtype must not be bfloat16"),
         (["a.png", "--from-jpeg", "--chroma", "4:2:0"], "--chroma and --rounding must be left out"),
         (["a.png", "--from-jpeg", "--rounding", "jpeg"], "--chroma and --rounding must be left"),
+        (["a.png", "--tolerant"], "--tolerant must be left out without --from-jpeg"),
         (["a.png", "--from-jpeg", "--dtype", "float64"], "--dtype must not be float64 with"),
     ],
 )
@@ -611,6 +612,22 @@ def test_from_jpeg_takes_other_formats_the_same_way(tmp_path, options, size):
     assert stored.coefficients.shape == decoded.coefficients.shape
     error = stored.picture().float() - decoded.picture().float()
     assert error.square().mean().sqrt() < 3.5
+
+
+def test_from_jpeg_tolerant_completes_a_run(tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    photograph(96, 96).save(photos / "a.jpg", quality=95)
+    whole = (photos / "a.jpg").read_bytes()
+    (photos / "cut.jpg").write_bytes(whole[: 2 * len(whole) // 3])
+    arguments = [photos, "-o", tmp_path / "out", "--from-jpeg"]
+    assert transform(*arguments) == 1
+    assert capsys.readouterr().out.startswith("1 written, 1 broken and skipped")
+    assert transform(*arguments, "--tolerant") == 0
+    assert capsys.readouterr().out.startswith("1 written, 1 done before")
+    sound, cut = (read(tmp_path / f"out/{name}.jpg.safetensors") for name in ("a", "cut"))
+    assert torch.equal(cut.coefficients[:, :4], sound.coefficients[:, :4])
+    assert not cut.coefficients[:, -1].equal(sound.coefficients[:, -1])
 
 
 def test_from_jpeg_of_a_picture_too_small_for_eighths_is_decoded(tmp_path, capsys):
