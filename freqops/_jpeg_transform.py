@@ -27,7 +27,7 @@ from freqops._jpeg_geometry import (
 )
 from freqops._jpeg_picture import gather, middle, upright
 from freqops._modules import counted
-from freqops._pictures import SIZES, resize_and_crop
+from freqops._pictures import SIZES, describe_tensor, resize_and_crop
 from freqops.channels import ChannelSelection
 from freqops.jpeg import JPEGCoefficients, UnsupportedJPEG
 
@@ -70,7 +70,8 @@ class JPEGTransform:
         dtype: of the result: float32, float16 or bfloat16.
 
     Raises:
-        TypeError, ValueError: an argument is not as above; train without a crop.
+        TypeError, ValueError: an argument is not as above; train without a crop; without train a
+            crop larger than the short side after the resize.
 
     Example:
         >>> import io
@@ -105,7 +106,10 @@ class JPEGTransform:
         if not isinstance(train, bool):
             raise TypeError(f"{name}: train must be True or False, got {describe(train)}")
         _arguments.check_dtype(name, dtype, RESULTS)
-        self.channels = ChannelSelection.of(channels)
+        try:
+            self.channels = ChannelSelection.of(channels)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from None
         self.mean = None if statistics is None else statistics.mean.float()
         self.std = None if statistics is None else statistics.std.float()
         self.resize, self.crop = _sizes(preprocess)
@@ -113,6 +117,9 @@ class JPEGTransform:
         self.dtype = dtype
         if train and self.crop is None:
             raise ValueError(f"{name}: preprocess must have a crop with train=True, got none")
+        resize, crop = self.resize, self.crop
+        if not train and resize is not None and crop is not None and crop > resize:
+            raise ValueError(f"{name}: crop {crop} must not be larger than the short side {resize}")
 
     def __call__(self, picture: JPEGCoefficients | Tensor) -> Tensor:
         """Frequency channels of one picture.
@@ -126,7 +133,7 @@ class JPEGTransform:
 
         Raises:
             TypeError: picture is neither.
-            ValueError: the crop does not fit into the resized picture.
+            ValueError: it has no pixels; the crop does not fit into the resized picture.
             UnsupportedJPEG: coefficients that cannot be scaled that far, 4 times at most, or turned
                 upright with all that the crop needs; its pixels can.
         """
@@ -144,7 +151,12 @@ class JPEGTransform:
         ):
             raise TypeError(
                 "JPEGTransform: picture must be JPEGCoefficients or a uint8 tensor [3, H, W], "
-                f"got {describe(picture)}"
+                f"got {describe_tensor(picture)}"
+            )
+        if not picture.numel():
+            raise ValueError(
+                "JPEGTransform: picture must have H and W of at least 1, "
+                f"got {describe_tensor(picture)}"
             )
         height, width = picture.shape[1:]
         box, flip = self._drawn(height, width)
@@ -260,9 +272,15 @@ def _sizes(
             f"JPEGTransform: preprocess must be {names}, a pair (resize, crop) or None, "
             f"got {preprocess!r}"
         )
-    sizes = []
+    sizes: list[int | None] = []
     for name, value in zip(("resize", "crop"), preprocess, strict=True):
-        size = None if value is None else integer("JPEGTransform", name, value)
+        try:
+            size = None if value is None else integer("JPEGTransform", name, value)
+        except TypeError:
+            raise TypeError(
+                f"JPEGTransform: {name} must be an integer or None, got {describe(value)} "
+                f"in preprocess={preprocess!r}"
+            ) from None
         if size is not None and size < 1:
             raise ValueError(f"JPEGTransform: {name} must be at least 1, got {size}")
         sizes.append(size)

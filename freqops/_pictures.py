@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from freqops._arguments import describe
 from freqops.jpeg import MAX_PIXELS, JPEGCoefficients, read_coefficients
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "SUFFIXES",
     "ToTensor",
     "decode",
+    "describe_tensor",
     "is_jpeg",
     "read_image",
     "read_stored",
@@ -106,7 +108,7 @@ def _unidentified(path: str | os.PathLike[str]) -> str:
             pass
         except ValueError as error:
             return str(error)
-    return "it is of no format that Pillow knows" if os.path.getsize(path) else "it is empty"
+    return "cannot identify its format" if os.path.getsize(path) else "it is empty"
 
 
 def read_stored(
@@ -232,6 +234,13 @@ class ToTensor:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def describe_tensor(value: object) -> str:
+    """What a wrong argument is: of a tensor its dtype and shape, as part of a sentence."""
+    if not isinstance(value, Tensor):
+        return describe(value)
+    return f"a {str(value.dtype).removeprefix('torch.')} tensor {list(value.shape)}"
 
 
 def resize_and_crop(picture: Tensor, resize: int | None, crop: int | None) -> Tensor:

@@ -173,12 +173,11 @@ def transform_of(settings: Settings) -> JPEGTransform | None:
     if given:
         zeros, ones = [0.0] * CHANNELS, [1.0] * CHANNELS
         statistics = ChannelStatistics(given.get("mean", zeros), given.get("std", ones))
-    return JPEGTransform(
-        settings.channels,
-        statistics,
-        (settings.resize, settings.crop),
-        dtype=DTYPES[settings.dtype],
-    )
+    sizes = (settings.resize, settings.crop)
+    try:
+        return JPEGTransform(settings.channels, statistics, sizes, dtype=DTYPES[settings.dtype])
+    except ValueError as error:  # a name that the command line does not have
+        raise ValueError(str(error).removeprefix("JPEGTransform: ")) from None
 
 
 def is_done(job: Job, settings: Settings) -> bool:

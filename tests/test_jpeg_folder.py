@@ -219,11 +219,17 @@ class TestTransform:
         ("arguments", "error", "message"),
         [
             ({"channels": 0}, ValueError, "channels must lie in"),
+            ({"channels": "many"}, TypeError, ""),
             ({"statistics": [0.0]}, TypeError, "statistics must be a ChannelStatistics or None"),
             ({"preprocess": "vgg"}, ValueError, "preprocess must be 'resnet50', 'mobilenet_v2', a"),
             ({"preprocess": 448}, TypeError, "a pair .resize, crop. or None, got 448"),
             ({"preprocess": (0, 8)}, ValueError, "resize must be at least 1, got 0"),
-            ({"preprocess": (8, 1.5)}, TypeError, "crop must"),
+            (
+                {"preprocess": (8, 1.5)},
+                TypeError,
+                "crop must be an integer or None, got 1.5 in preprocess=.8, 1.5.",
+            ),
+            ({"preprocess": (224, 256)}, ValueError, "crop 256 must not be .* short side 224$"),
             ({"train": 1}, TypeError, "train must be True or False"),
             ({"train": True}, ValueError, "preprocess must have a crop with train=True, got none"),
             ({"dtype": torch.float64}, ValueError, "dtype must be one of float32, float16"),
@@ -232,13 +238,31 @@ class TestTransform:
     def test_wrong_arguments(
         self, arguments: dict[str, object], error: type[Exception], message: str
     ) -> None:
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"^JPEGTransform: .*{message}"):
             JPEGTransform(**arguments)  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("wrong", [None, b"", torch.zeros(3, 8, 8), torch.zeros(8, 8).byte()])
-    def test_wrong_pictures(self, wrong: object) -> None:
-        with pytest.raises(TypeError, match="picture must be JPEGCoefficients or a uint8 tensor"):
+    def test_training_draws_what_the_short_side_does_not_decide(self) -> None:
+        assert JPEGTransform(24, preprocess=(224, 256), train=True).crop == 256
+
+    @pytest.mark.parametrize(
+        ("wrong", "got"),
+        [
+            (None, "None"),
+            (b"", "a bytes"),
+            (torch.zeros(3, 8, 8), "a float32 tensor [3, 8, 8]"),
+            (torch.zeros(8, 8).byte(), "a uint8 tensor [8, 8]"),
+        ],
+    )
+    def test_wrong_pictures(self, wrong: object, got: str) -> None:
+        want = f"picture must be JPEGCoefficients or a uint8 tensor [3, H, W], got {got}"
+        with pytest.raises(TypeError, match=f"{re.escape(want)}$"):
             JPEGTransform()(wrong)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("train", [False, True])
+    def test_pictures_without_pixels(self, train: bool) -> None:
+        transform = JPEGTransform(24, preprocess=(None, 8), train=train)
+        with pytest.raises(ValueError, match=r"at least 1, got a uint8 tensor \[3, 0, 10\]"):
+            transform(torch.zeros(3, 0, 10, dtype=torch.uint8))
 
 
 class Seen:
@@ -448,7 +472,7 @@ class TestFolder:
             ("a.jpg", b"", "not a JPEG file: it is empty"),
             ("a.jpg", b"<!DOCTYPE html>", "not a JPEG file: it looks like text"),
             ("a.png", b"", "it is empty"),
-            ("a.png", b"<!DOCTYPE html>", "it is of no format that Pillow knows"),
+            ("a.png", b"<!DOCTYPE html>", "cannot identify its format"),
         ],
     )
     def test_what_is_no_picture(self, tmp_path: Path, name: str, data: bytes, reason: str) -> None:
@@ -517,7 +541,8 @@ class TestCollate:
             ),
             (Collate(), [torch.ones(2, 3, 4)], TypeError, "pairs of a tensor"),
             (Collate(), [(torch.ones(2, 3, 4), 0.5)], TypeError, "labels must be integers"),
-            (Collate(), [(torch.ones(3, 4), 0)], TypeError, "pairs of a tensor"),
+            (Collate(), [(torch.ones(1, 3, 4), "cat")], TypeError, "integers, got 'cat'$"),
+            (Collate(), [(torch.ones(3, 4), 0)], TypeError, r"got a float32 tensor \[3, 4\]$"),
         ],
     )
     def test_wrong_batches(
@@ -531,7 +556,7 @@ class TestCollate:
         [
             ({"fit": "stretch"}, ValueError, "fit must be one of 'pad', 'crop', 'equal'"),
             ({"multiple": 0}, ValueError, "multiple must be at least 1, got 0"),
-            ({"multiple": 1.5}, TypeError, "multiple must"),
+            ({"multiple": 1.5}, TypeError, "multiple must be an integer, got 1.5$"),
             ({"fit": "equal", "multiple": 2}, ValueError, "multiple must be 1 with fit='equal'"),
             ({"sizes": 1}, TypeError, "sizes must be True or False"),
         ],

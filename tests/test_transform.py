@@ -173,7 +173,7 @@ def test_what_is_no_picture_is_named_once_with_the_reason(tmp_path, capsys, opti
     assert sorted(capsys.readouterr().err.splitlines()) == [
         f"freqops: skipped {tmp_path / 'empty.jpg'}: not a JPEG file: it is empty",
         f"freqops: skipped {tmp_path / 'page.jpg'}: not a JPEG file: it looks like text",
-        f"freqops: skipped {tmp_path / 'page.png'}: it is of no format that Pillow knows",
+        f"freqops: skipped {tmp_path / 'page.png'}: cannot identify its format",
     ]
 
 
@@ -339,6 +339,10 @@ def test_a_file_named_by_itself_may_end_in_anything(tmp_path):
         (["a.png", "--format", "npy", "--dtype", "bfloat16"], "--dtype must not be bfloat16"),
         (["a.png", "--from-jpeg", "--chroma", "4:2:0"], "--chroma and --rounding must be left out"),
         (["a.png", "--from-jpeg", "--rounding", "jpeg"], "--chroma and --rounding must be left"),
+        (
+            ["a.png", "--from-jpeg", "--resize", "224", "--crop", "256"],
+            "freqops: crop 256 must not be larger than the short side 224\n",
+        ),
         (["a.png", "--tolerant"], "--tolerant must be left out without --from-jpeg"),
         (["a.png", "--from-jpeg", "--dtype", "float64"], "--dtype must not be float64 with"),
     ],
