@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from freqops._arguments import check_choice, describe, integer
+from freqops._pictures import describe_tensor
 
 __all__ = ["Collate"]
 
@@ -44,7 +45,12 @@ class Collate:
     def __init__(self, fit: str = "pad", *, multiple: int = 1, sizes: bool = False) -> None:
         check_choice("Collate", "fit", fit, FITS)
         self.fit = fit
-        self.multiple = integer("Collate", "multiple", multiple)
+        try:
+            self.multiple = integer("Collate", "multiple", multiple)
+        except TypeError:
+            raise TypeError(
+                f"Collate: multiple must be an integer, got {describe(multiple)}"
+            ) from None
         if self.multiple < 1:
             raise ValueError(f"Collate: multiple must be at least 1, got {multiple}")
         if fit == "equal" and self.multiple != 1:
@@ -118,7 +124,7 @@ def _picture(element: tuple[Tensor, int]) -> Tensor:
     if not pair or not isinstance(picture, Tensor) or picture.dim() != 3:
         raise TypeError(
             "Collate: batch must hold pairs of a tensor [C, rows, columns] and a label, "
-            f"got {describe(picture)}"
+            f"got {describe_tensor(picture)}"
         )
     return picture
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from freqops._pictures import SUFFIXES, is_jpeg, read_image
-from freqops.jpeg import MAX_PIXELS, JPEGCoefficients, UnsupportedJPEG, read_coefficients
+from freqops._arguments import describe
+from freqops._pictures import SUFFIXES, decode, is_jpeg, read_stored
+from freqops.jpeg import MAX_PIXELS, JPEGCoefficients, UnsupportedJPEG, _Options
 
 __all__ = ["JPEGFolder"]
 
@@ -37,8 +38,9 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
     gives the same with any number.
 
     Args:
-        root: folder of one folder for each class. Hidden files and folders are left out; pictures
-            are what ends as in freqops.transform.SUFFIXES, at any depth.
+        root: folder of one folder for each class. Hidden files and folders are left out, and so
+            are files beside the class folders; pictures are what ends as in
+            freqops.transform.SUFFIXES, at any depth.
         transform: JPEGCoefficients, or uint8 RGB (3, H, W) of what is decoded, to a tensor: a
             ``JPEGTransform``. It must be picklable for spawned workers.
         tolerant: of damaged JPEG files take what can be read, instead of raising.
@@ -53,8 +55,9 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
         targets: the class numbers of the samples.
 
     Raises:
-        TypeError: transform cannot be called.
-        ValueError: root is no folder, has no folders, or a class folder holds no pictures.
+        TypeError: an argument is not as above; transform cannot be called, or is a class.
+        ValueError: root is no folder, has no folders, or a class folder holds no pictures;
+            max_pixels is less than 1.
 
     Example:
         >>> import tempfile
@@ -80,9 +83,18 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
         max_pixels: int | None = MAX_PIXELS,
         decode_others: bool = True,
     ) -> None:
-        if not callable(transform):
+        if not isinstance(root, (str, os.PathLike)) or not isinstance(os.fspath(root), str):
+            raise TypeError(f"JPEGFolder: root must be a string or a path, got {describe(root)}")
+        if isinstance(transform, type) or not callable(transform):
+            is_class = isinstance(transform, type)
+            got = f"the class {transform.__name__}" if is_class else describe(transform)
             raise TypeError(
-                f"JPEGFolder: transform must be callable, got {type(transform).__name__}"
+                f"JPEGFolder: transform must be a callable, a JPEGTransform(...) perhaps, got {got}"
+            )
+        _Options.checked("JPEGFolder", False, tolerant, max_pixels)
+        if not isinstance(decode_others, bool):
+            raise TypeError(
+                f"JPEGFolder: decode_others must be True or False, got {describe(decode_others)}"
             )
         self.root = os.fspath(root)
         self.transform = transform
@@ -99,7 +111,7 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
 
     @property
     def decoded(self) -> int:
-        """How many pictures had to be decoded, by all workers together, repeats included."""
+        """How many times a picture was decoded, by all workers together: each pass adds to it."""
         return int(self._counts.sum())
 
     def __len__(self) -> int:
@@ -111,26 +123,32 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
         Raises:
             IndexError: there is none of that number.
             OSError: the file cannot be opened.
-            ValueError: it is broken, or would have to be decoded with ``decode_others=False``.
+            ValueError: it is broken, would have to be decoded with ``decode_others=False``, or the
+                transform fails. The message names the file.
         """
         path, target = self.samples[index]
-        if is_jpeg(path):
-            try:
-                return self.transform(self._read(path)), target
-            except UnsupportedJPEG as error:
-                if not self.decode_others:
-                    raise UnsupportedJPEG(
-                        f"{path}: {error} (decode_others=True decodes it)"
-                    ) from error
-        elif not self.decode_others:
-            raise ValueError(f"{path} must be a JPEG file (decode_others=True decodes others)")
-        out = self.transform(read_image(path))
-        self._counts[threading.get_native_id() % _COUNTERS] += 1
-        return out, target
+        try:
+            return self._transformed(path), target
+        except (OSError, MemoryError, ImportError):
+            raise
+        except Exception as error:  # a transform of the user's raises anything
+            kind = UnsupportedJPEG if isinstance(error, UnsupportedJPEG) else ValueError
+            reason = str(error)
+            if not isinstance(error, ValueError):
+                reason = f"{type(error).__name__}: {error}"
+            raise kind(f"JPEGFolder: {path!r}: {reason}") from error
 
     def __repr__(self) -> str:
         counts = f"{len(self)} pictures, {len(self.classes)} classes"
         return f"{type(self).__name__}({self.root!r}: {counts}, {self.transform!r})"
+
+    def __copy__(self) -> JPEGFolder:
+        """Counts for itself, from here on."""
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._counts = self._counts.clone()
+        other._counts.share_memory_()  # type: ignore[no-untyped-call]
+        return other
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """A copy counts for itself; in a spawned worker the memory is that of the first."""
@@ -138,8 +156,22 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
         if not self._counts.is_shared():  # type: ignore[no-untyped-call]
             self._counts.share_memory_()  # type: ignore[no-untyped-call]
 
-    def _read(self, path: str) -> JPEGCoefficients:
-        return read_coefficients(path, tolerant=self.tolerant, max_pixels=self.max_pixels)
+    def _transformed(self, path: str) -> Tensor:
+        jpeg = is_jpeg(path)
+        if jpeg or not self.decode_others:
+            try:
+                stored = read_stored(path, tolerant=self.tolerant, max_pixels=self.max_pixels)
+                return self.transform(stored)
+            except UnsupportedJPEG as error:
+                if not self.decode_others:
+                    raise UnsupportedJPEG(f"{error} (decode_others=True decodes it)") from error
+            except ValueError as error:
+                if jpeg:
+                    raise
+                raise ValueError(f"{error} (decode_others=True decodes other formats)") from error
+        out = self.transform(decode(path))
+        self._counts[threading.get_native_id() % _COUNTERS] += 1
+        return out
 
 
 def _classes(root: Path) -> list[str]:
@@ -151,8 +183,20 @@ def _classes(root: Path) -> list[str]:
     if not classes:
         raise ValueError(
             f"JPEGFolder: root must hold a folder for each class, found none in {root}"
+            + _beside(root)
         )
     return classes
+
+
+def _beside(root: Path) -> str:
+    """What a root without classes holds instead, as the end of a sentence."""
+    names = [
+        entry.name for entry in os.scandir(root) if entry.is_file() and _is_picture(entry.name)
+    ]
+    if not names:
+        return ""
+    pictures = "1 picture" if len(names) == 1 else f"{len(names)} pictures"
+    return f", but {pictures}, such as {min(names)}: pictures belong in the folder of their class"
 
 
 def _samples(root: Path, classes: list[str]) -> list[tuple[str, int]]:
@@ -178,6 +222,10 @@ def _pictures(folder: Path) -> list[str]:
     for here, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name[0] != "."]
         for name in files:
-            if name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES:
+            if _is_picture(name):
                 paths.append((here, name))
     return [os.path.join(here, name) for here, name in sorted(paths)]
+
+
+def _is_picture(name: str) -> bool:
+    return name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES

@@ -27,7 +27,7 @@ from freqops._jpeg_geometry import (
 )
 from freqops._jpeg_picture import gather, middle, upright
 from freqops._modules import counted
-from freqops._pictures import SIZES, resize_and_crop
+from freqops._pictures import SIZES, describe_tensor, resize_and_crop
 from freqops.channels import ChannelSelection
 from freqops.jpeg import JPEGCoefficients, UnsupportedJPEG
 
@@ -70,7 +70,8 @@ class JPEGTransform:
         dtype: of the result: float32, float16 or bfloat16.
 
     Raises:
-        TypeError, ValueError: an argument is not as above; train without a crop.
+        TypeError, ValueError: an argument is not as above; train without a crop; without train a
+            crop larger than the short side after the resize.
 
     Example:
         >>> import io
@@ -105,7 +106,10 @@ class JPEGTransform:
         if not isinstance(train, bool):
             raise TypeError(f"{name}: train must be True or False, got {describe(train)}")
         _arguments.check_dtype(name, dtype, RESULTS)
-        self.channels = ChannelSelection.of(channels)
+        try:
+            self.channels = ChannelSelection.of(channels)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from None
         self.mean = None if statistics is None else statistics.mean.float()
         self.std = None if statistics is None else statistics.std.float()
         self.resize, self.crop = _sizes(preprocess)
@@ -113,6 +117,9 @@ class JPEGTransform:
         self.dtype = dtype
         if train and self.crop is None:
             raise ValueError(f"{name}: preprocess must have a crop with train=True, got none")
+        resize, crop = self.resize, self.crop
+        if not train and resize is not None and crop is not None and crop > resize:
+            raise ValueError(f"{name}: crop {crop} must not be larger than the short side {resize}")
 
     def __call__(self, picture: JPEGCoefficients | Tensor) -> Tensor:
         """Frequency channels of one picture.
@@ -126,10 +133,14 @@ class JPEGTransform:
 
         Raises:
             TypeError: picture is neither.
-            ValueError: the crop does not fit into the resized picture.
+            ValueError: it has no pixels; the crop does not fit into the resized picture.
             UnsupportedJPEG: coefficients that cannot be scaled that far, 4 times at most, or turned
                 upright with all that the crop needs; its pixels can.
         """
+        return self._sized(picture)[0]
+
+    def _sized(self, picture: JPEGCoefficients | Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The channels, and height and width of what they show: the last block may reach beyond."""
         if isinstance(picture, JPEGCoefficients):
             return self._of_coefficients(picture)
         if (
@@ -140,7 +151,12 @@ class JPEGTransform:
         ):
             raise TypeError(
                 "JPEGTransform: picture must be JPEGCoefficients or a uint8 tensor [3, H, W], "
-                f"got {describe(picture)}"
+                f"got {describe_tensor(picture)}"
+            )
+        if not picture.numel():
+            raise ValueError(
+                "JPEGTransform: picture must have H and W of at least 1, "
+                f"got {describe_tensor(picture)}"
             )
         height, width = picture.shape[1:]
         box, flip = self._drawn(height, width)
@@ -148,20 +164,21 @@ class JPEGTransform:
             pixels = _window(picture, self._placed(height, width, box, flip))
         except UnsupportedJPEG:  # too small for steps of eighths; pixels take any size
             pixels = self._resized(picture, box, flip)
-        return block_dct(pixels, self.channels, mean=self.mean, std=self.std, dtype=self.dtype)
+        out = block_dct(pixels, self.channels, mean=self.mean, std=self.std, dtype=self.dtype)
+        return out, (pixels.shape[1], pixels.shape[2])
 
     def __repr__(self) -> str:
         settings = [counted(self.channels), f"normalise={self.mean is not None}"]
         settings += [f"resize={self.resize}", f"crop={self.crop}", f"train={self.train}"]
         return f"{type(self).__name__}({', '.join(settings)}, dtype={self.dtype})"
 
-    def _of_coefficients(self, picture: JPEGCoefficients) -> Tensor:
+    def _of_coefficients(self, picture: JPEGCoefficients) -> tuple[Tensor, tuple[int, int]]:
         if self.train:
             up = upright(picture)
             at = self._placed(up.height, up.width, *self._drawn(up.height, up.width))
         else:
             up, at = middle(picture, self.resize, self.crop)
-        return gather(
+        out = gather(
             up,
             self.channels,
             mean=self.mean,
@@ -171,6 +188,7 @@ class JPEGTransform:
             flip=at.flip,
             dtype=self.dtype,
         )
+        return out, _covered(up.height, up.width, at)
 
     def _drawn(self, height: int, width: int) -> tuple[Box | None, bool]:
         return (draw_box(height, width), draw_flip()) if self.train else (None, False)
@@ -202,14 +220,20 @@ def _middle(picture: Tensor) -> Tensor:
     return picture[:, top : height - top, left : width - left]
 
 
+def _covered(height: int, width: int, at: Placement) -> tuple[int, int]:
+    """How many rows and columns of a scaled picture the blocks of a placement hold."""
+    return (
+        min(BLOCK * at.rows, size_after(height, at.scale_y) - BLOCK * at.top),
+        min(BLOCK * at.columns, size_after(width, at.scale_x) - BLOCK * at.left),
+    )
+
+
 def _window(picture: Tensor, at: Placement) -> Tensor:
     """What the blocks of a placement cover, in pixels."""
-    height, width = picture.shape[1:]
+    height, width = _covered(picture.shape[1], picture.shape[2], at)
     scaled = _scaled(picture, at.scale_y, at.scale_x)
     top, left = BLOCK * at.top, BLOCK * at.left
-    bottom = min(top + BLOCK * at.rows, size_after(height, at.scale_y))
-    right = min(left + BLOCK * at.columns, size_after(width, at.scale_x))
-    part = scaled[:, top:bottom, left:right]
+    part = scaled[:, top : top + height, left : left + width]
     if not at.flip:
         return part
     # The flip is one of whole blocks: what the last one lacks repeats its last column first.
@@ -248,9 +272,15 @@ def _sizes(
             f"JPEGTransform: preprocess must be {names}, a pair (resize, crop) or None, "
             f"got {preprocess!r}"
         )
-    sizes = []
+    sizes: list[int | None] = []
     for name, value in zip(("resize", "crop"), preprocess, strict=True):
-        size = None if value is None else integer("JPEGTransform", name, value)
+        try:
+            size = None if value is None else integer("JPEGTransform", name, value)
+        except TypeError:
+            raise TypeError(
+                f"JPEGTransform: {name} must be an integer or None, got {describe(value)} "
+                f"in preprocess={preprocess!r}"
+            ) from None
         if size is not None and size < 1:
             raise ValueError(f"JPEGTransform: {name} must be at least 1, got {size}")
         sizes.append(size)

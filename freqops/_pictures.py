@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from freqops._arguments import describe
+from freqops.jpeg import MAX_PIXELS, JPEGCoefficients, read_coefficients
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +24,11 @@ __all__ = [
     "SIZES",
     "SUFFIXES",
     "ToTensor",
+    "decode",
+    "describe_tensor",
     "is_jpeg",
     "read_image",
+    "read_stored",
     "resize_and_crop",
     "to_rgb",
     "to_tensor",
@@ -35,6 +42,8 @@ SUFFIXES = frozenset(
     )
 )
 """What counts as a picture inside a folder; a file named by itself may end in anything."""
+
+_JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 
 # (short side after the resize, side of the crop): coefficient grids of 56 x 56 and 112 x 112.
 SIZES = {"resnet50": (512, 448), "mobilenet_v2": (1024, 896)}
@@ -67,7 +76,16 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         >>> read_image(path).shape
         torch.Size([3, 10, 20])
     """
-    from PIL import Image
+    try:
+        return decode(path)
+    except ValueError as error:
+        name = os.fspath(path)
+        raise ValueError(f"path must name a readable picture, got {name!r}: {error}") from error
+
+
+def decode(path: str | os.PathLike[str]) -> Tensor:
+    """`read_image` with errors that do not name the file."""
+    from PIL import Image, UnidentifiedImageError
 
     with open(path, "rb") as file:
         try:
@@ -75,9 +93,33 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
                 return to_rgb(picture)
         except MemoryError:
             raise
+        except UnidentifiedImageError as error:  # says which object in memory it was read from
+            raise ValueError(_unidentified(path)) from error
         except Exception as error:  # Pillow's decoders raise a dozen types on broken files
-            name = os.fspath(path)
-            raise ValueError(f"path must name a readable picture, got {name!r}: {error}") from error
+            raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _unidentified(path: str | os.PathLike[str]) -> str:
+    """Why a file is no picture: of one that is meant to be a JPEG file its reader knows more."""
+    if Path(path).suffix.lower() in _JPEG_SUFFIXES:
+        try:
+            read_stored(path)
+        except ImportError:
+            pass
+        except ValueError as error:
+            return str(error)
+    return "cannot identify its format" if os.path.getsize(path) else "it is empty"
+
+
+def read_stored(
+    path: str | os.PathLike[str], *, tolerant: bool = False, max_pixels: int | None = MAX_PIXELS
+) -> JPEGCoefficients:
+    """`read_coefficients` with errors that do not name the file."""
+    try:
+        return read_coefficients(path, tolerant=tolerant, max_pixels=max_pixels)
+    except ValueError as error:
+        reason = str(error).removeprefix(f"read_coefficients: source {os.fspath(path)!r}: ")
+        raise type(error)(reason) from None
 
 
 def is_jpeg(path: str | os.PathLike[str]) -> bool:
@@ -192,6 +234,13 @@ class ToTensor:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def describe_tensor(value: object) -> str:
+    """What a wrong argument is: of a tensor its dtype and shape, as part of a sentence."""
+    if not isinstance(value, Tensor):
+        return describe(value)
+    return f"a {str(value.dtype).removeprefix('torch.')} tensor {list(value.shape)}"
 
 
 def resize_and_crop(picture: Tensor, resize: int | None, crop: int | None) -> Tensor:

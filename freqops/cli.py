@@ -198,8 +198,14 @@ def _transform_options(parser: argparse.ArgumentParser) -> None:
         "--from-jpeg",
         action="store_true",
         help="take the coefficients that JPEG files hold instead of decoding them; resize and crop "
-        "go by eighths and blocks of 8 pixels, as near as they come; other files are decoded, and "
-        "resized and cropped to the pixel, as without this option",
+        "go by eighths and blocks of 8 pixels, as near as they come; other files are decoded, "
+        "named, and go the same way",
+    )
+    add(
+        "--tolerant",
+        action="store_true",
+        help="with --from-jpeg: take of damaged JPEG files what can be read, instead of skipping "
+        "them",
     )
     add("--dtype", choices=tuple(DTYPES), default="float32", help="default: float32")
     add(
@@ -219,7 +225,12 @@ def _transform_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads (default: one per processor)",
     )
-    add("-q", "--quiet", action="store_true", help="no progress bar")
+    add(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="no progress bar, and no names of files that were decoded",
+    )
     parser.set_defaults(command=_transform)
 
 
@@ -299,12 +310,14 @@ def _transform(options: argparse.Namespace) -> int:
     from freqops.data import SIZES
     from freqops.files import Settings
     from freqops.statistics import ChannelStatistics
-    from freqops.transform import Job, plan, run
+    from freqops.transform import Job, Outcome, plan, run
 
     packages = ["PIL", "tqdm"] + (["safetensors"] if options.format == "safetensors" else [])
     need("freqops transform", "transform", *packages)
     if options.format == "npy" and options.dtype == "bfloat16":
         raise ValueError("--dtype must not be bfloat16 with --format npy, which cannot hold it")
+    if options.tolerant and not options.from_jpeg:
+        raise ValueError("--tolerant must be left out without --from-jpeg")
     if options.from_jpeg:
         if (options.chroma, options.rounding) != ("4:4:4", "none"):
             raise ValueError(
@@ -356,15 +369,22 @@ def _transform(options: argparse.Namespace) -> int:
     # disable=None: no bar where stderr is a file.
     bar = tqdm(total=len(jobs), unit=" pictures", disable=True if options.quiet else None)
 
-    def step(job: Job, reason: str | None) -> None:
-        if reason is not None:
-            bar.write(f"freqops: skipped {job.source}: {reason}", file=sys.stderr)
+    def step(job: Job, outcome: Outcome) -> None:
+        if outcome.broken is not None:
+            bar.write(f"freqops: skipped {job.source}: {outcome.broken}", file=sys.stderr)
+        elif outcome.decoded is not None and not options.quiet:
+            bar.write(f"freqops: decoded {job.source}: {outcome.decoded}", file=sys.stderr)
         bar.update()
 
     try:
         with bar:
             summary = run(
-                jobs, settings, overwrite=options.overwrite, workers=options.workers, step=step
+                jobs,
+                settings,
+                overwrite=options.overwrite,
+                workers=options.workers,
+                tolerant=options.tolerant,
+                step=step,
             )
     finally:
         torch.set_num_threads(threads)
@@ -387,7 +407,7 @@ def _demo(options: argparse.Namespace) -> int:
     from freqops.demo import Photograph, measure, shipped_photographs, table
     from freqops.files import replacing
     from freqops.poster import draw
-    from freqops.transform import find_pictures
+    from freqops.transform import find_pictures, reason_of
 
     output = Path(options.output)
     if output.suffix.lower() != ".png":
@@ -405,7 +425,7 @@ def _demo(options: argparse.Namespace) -> int:
             photographs.append(Photograph(path.name, read_image(path)))
         except (OSError, ValueError) as error:
             broken += 1
-            _complain(f"skipped {path}: {error.__cause__ or error}")
+            _complain(f"skipped {path}: {reason_of(error)}")
     if not photographs:
         raise OSError("no picture could be read")
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -49,8 +49,9 @@ class Settings:
 
     mean and std are those of all 192 channels, or None; resize is the new short side, crop the side
     of the square from the middle. source is "pixels", or "jpeg" for coefficients that were taken
-    from JPEG files as they are where there were any: resize and crop then count in blocks, as near
-    as eighths come (``freqops.data.JPEGTransform``). Where there were none they are exact.
+    from JPEG files as they are where there were any, and from pixels elsewhere: both go the way of
+    ``freqops.data.JPEGTransform``, with resize and crop in blocks, as near as eighths come; only
+    pictures too small for eighths have them exactly.
     """
 
     channels: ChannelSelection

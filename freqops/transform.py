@@ -9,18 +9,33 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
-from freqops._jpeg_geometry import BLOCK, size_after
-from freqops._jpeg_picture import gather, middle
-from freqops._pictures import SUFFIXES, is_jpeg, read_image, resize_and_crop
+from freqops._jpeg_transform import JPEGTransform
+from freqops._pictures import SUFFIXES, is_jpeg, read_image, read_stored, resize_and_crop
+from freqops.channels import CHANNELS
 from freqops.files import DTYPES, Coefficients, Settings, metadata_of, write
-from freqops.jpeg import UnsupportedJPEG, read_coefficients
+from freqops.jpeg import UnsupportedJPEG
 from freqops.ops import block_dct
+from freqops.statistics import ChannelStatistics
 
-__all__ = ["Job", "Summary", "find_pictures", "plan", "resize_and_crop", "run"]
+__all__ = [
+    "Job",
+    "Outcome",
+    "Summary",
+    "find_pictures",
+    "plan",
+    "reason_of",
+    "resize_and_crop",
+    "run",
+]
+
+
+_Convert: TypeAlias = Callable[[Path], tuple[Coefficients, str | None]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +44,14 @@ class Job:
 
     source: Path
     target: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How one picture went: why it is broken, why it was decoded, None where it was not."""
+
+    broken: str | None = None
+    decoded: str | None = None
 
 
 @dataclasses.dataclass
@@ -99,47 +122,62 @@ def plan(
     return list(jobs.values())
 
 
-def convert(source: Path, settings: Settings) -> tuple[Coefficients, bool]:
-    """Reads a picture and transforms it; True where its coefficients were taken as they are."""
-    if settings.source == "jpeg" and is_jpeg(source):
-        with contextlib.suppress(UnsupportedJPEG):
-            return _from_jpeg(source, settings), True
-    picture = resize_and_crop(read_image(source), settings.resize, settings.crop)
-    coefficients = block_dct(
-        picture,
-        settings.channels,
-        mean=settings.statistics().get("mean"),
-        std=settings.statistics().get("std"),
-        chroma=settings.chroma,
-        rounding=settings.rounding,
-        dtype=DTYPES[settings.dtype],
-    )
-    height, width = picture.shape[1:]
-    return Coefficients(coefficients, (height, width), settings), False
+def convert(
+    source: Path,
+    settings: Settings,
+    transform: JPEGTransform | None = None,
+    tolerant: bool = False,
+) -> tuple[Coefficients, str | None]:
+    """Reads a picture and transforms it, with ``transform`` where there is one.
+
+    ``tolerant``, then: of damaged JPEG files what can be read.
+
+    Returns:
+        The coefficients, and with ``transform``: None where the file's own were taken, or why it
+        was decoded.
+    """
+    if transform is None:
+        picture = resize_and_crop(read_image(source), settings.resize, settings.crop)
+        coefficients = block_dct(
+            picture,
+            settings.channels,
+            mean=settings.statistics().get("mean"),
+            std=settings.statistics().get("std"),
+            chroma=settings.chroma,
+            rounding=settings.rounding,
+            dtype=DTYPES[settings.dtype],
+        )
+        return Coefficients(coefficients, (picture.shape[1], picture.shape[2]), settings), None
+    if is_jpeg(source):
+        try:
+            coefficients, size = transform._sized(read_stored(source, tolerant=tolerant))
+            return Coefficients(coefficients, size, settings), None
+        except UnsupportedJPEG as error:
+            reason = reason_of(error)
+    else:
+        reason = "not a JPEG file"
+    coefficients, size = transform._sized(read_image(source))
+    return Coefficients(coefficients, size, settings), reason
 
 
-def _from_jpeg(source: Path, settings: Settings) -> Coefficients:
+def transform_of(settings: Settings) -> JPEGTransform | None:
+    """What files of source "jpeg" are made with; None for "pixels".
+
+    Raises:
+        ValueError: no picture could have such a crop.
+    """
+    if settings.source != "jpeg":
+        return None
+    given = settings.statistics()
+    statistics = None
+    if given:
+        zeros, ones = [0.0] * CHANNELS, [1.0] * CHANNELS
+        statistics = ChannelStatistics(given.get("mean", zeros), given.get("std", ones))
+    sizes = (settings.resize, settings.crop)
     try:
-        stored = read_coefficients(source)
-    except UnsupportedJPEG:
-        raise
-    except ValueError as error:  # the path is told beside it
-        reason = str(error).removeprefix(f"read_coefficients: source {os.fspath(source)!r}: ")
-        raise ValueError(reason) from None
-    picture, at = middle(stored, settings.resize, settings.crop)
-    coefficients = gather(
-        picture,
-        settings.channels,
-        mean=settings.statistics().get("mean"),
-        std=settings.statistics().get("std"),
-        scale=(at.scale_y, at.scale_x),
-        crop=(at.top, at.left, at.rows, at.columns),
-        dtype=DTYPES[settings.dtype],
-    )
-    # The last block may reach beyond the picture.
-    height = min(BLOCK * at.rows, size_after(picture.height, at.scale_y) - BLOCK * at.top)
-    width = min(BLOCK * at.columns, size_after(picture.width, at.scale_x) - BLOCK * at.left)
-    return Coefficients(coefficients, (height, width), settings)
+        return JPEGTransform(settings.channels, statistics, sizes, dtype=DTYPES[settings.dtype])
+    except ValueError as error:  # a name that the command line does not have
+        raise ValueError(str(error).removeprefix("JPEGTransform: ")) from None
 
 
 def is_done(job: Job, settings: Settings) -> bool:
@@ -168,7 +206,8 @@ def run(
     *,
     overwrite: bool = False,
     workers: int = 1,
-    step: Callable[[Job, str | None], None] = lambda job, reason: None,
+    tolerant: bool = False,
+    step: Callable[[Job, Outcome], None] = lambda job, outcome: None,
 ) -> Summary:
     """Converts every picture that is not done yet; a broken one is noted, and the others go on.
 
@@ -177,42 +216,48 @@ def run(
         settings: for all of them.
         overwrite: convert also those that are done.
         workers: threads that read, transform and write.
-        step: called for each picture that is through, with the reason if it is broken.
+        tolerant: with source "jpeg", take of damaged JPEG files what can be read. What is done
+            counts as done either way: of sound files the numbers are the same.
+        step: called for each picture that is through.
 
     Raises:
-        ValueError: a file is there that was made with other settings; nothing was written then.
+        ValueError: a file is there that was made with other settings, or no picture could have
+            such a crop; nothing was written then.
         OSError: a file cannot be written.
     """
+    one = functools.partial(
+        convert, settings=settings, transform=transform_of(settings), tolerant=tolerant
+    )
     summary = Summary()
     waiting = []
     for job in jobs:
         if not overwrite and is_done(job, settings):
             summary.done += 1
-            step(job, None)
+            step(job, Outcome())
         else:
             waiting.append(job)
-    with contextlib.closing(_in_threads(waiting, settings, workers)) as results:
-        for job, (reason, taken) in results:
-            if reason is None:
+    with contextlib.closing(_in_threads(waiting, one, workers)) as results:
+        for job, outcome in results:
+            if outcome.broken is None:
                 summary.written += 1
-                summary.decoded += settings.source == "jpeg" and not taken
+                summary.decoded += outcome.decoded is not None
             else:
-                summary.broken.append((job.source, reason))
-            step(job, reason)
+                summary.broken.append((job.source, outcome.broken))
+            step(job, outcome)
     return summary
 
 
 def _in_threads(
-    jobs: Sequence[Job], settings: Settings, workers: int
-) -> Generator[tuple[Job, tuple[str | None, bool]], None, None]:
+    jobs: Sequence[Job], one: _Convert, workers: int
+) -> Generator[tuple[Job, Outcome], None, None]:
     """Each job as it ends, with what `_one` says; an interrupt waits for those begun."""
     rest = iter(jobs)
-    running: dict[concurrent.futures.Future[tuple[str | None, bool]], Job] = {}
+    running: dict[concurrent.futures.Future[Outcome], Job] = {}
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         while True:
             # Two a thread keep it busy, and keep the wait after an interrupt short.
             while len(running) < 2 * workers and (job := next(rest, None)) is not None:
-                running[pool.submit(_one, job, settings)] = job
+                running[pool.submit(_one, job, one)] = job
             if not running:
                 return
             ended, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
@@ -220,16 +265,19 @@ def _in_threads(
                 yield running.pop(future), future.result()
 
 
-def _one(job: Job, settings: Settings) -> tuple[str | None, bool]:
-    """Why the picture is broken, and whether its coefficients were taken as they are."""
+def _one(job: Job, one: _Convert) -> Outcome:
     try:
-        content, taken = convert(job.source, settings)
+        content, decoded = one(job.source)
     except (OSError, ValueError, MemoryError, RuntimeError) as error:
         # torch has a RuntimeError for what does not fit into memory.
-        return _reason(error.__cause__ or error), False
+        return Outcome(broken=reason_of(error))
     write(content, job.target)
-    return None, taken
+    return Outcome(decoded=decoded)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """What an error about a file says, in one line without the file's name."""
+    error = error.__cause__ if isinstance(error.__cause__, ValueError) else error
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

@@ -7,6 +7,7 @@ import io
 import math
 import pickle
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -218,11 +219,17 @@ class TestTransform:
         ("arguments", "error", "message"),
         [
             ({"channels": 0}, ValueError, "channels must lie in"),
+            ({"channels": "many"}, TypeError, ""),
             ({"statistics": [0.0]}, TypeError, "statistics must be a ChannelStatistics or None"),
             ({"preprocess": "vgg"}, ValueError, "preprocess must be 'resnet50', 'mobilenet_v2', a"),
             ({"preprocess": 448}, TypeError, "a pair .resize, crop. or None, got 448"),
             ({"preprocess": (0, 8)}, ValueError, "resize must be at least 1, got 0"),
-            ({"preprocess": (8, 1.5)}, TypeError, "crop must"),
+            (
+                {"preprocess": (8, 1.5)},
+                TypeError,
+                "crop must be an integer or None, got 1.5 in preprocess=.8, 1.5.",
+            ),
+            ({"preprocess": (224, 256)}, ValueError, "crop 256 must not be .* short side 224$"),
             ({"train": 1}, TypeError, "train must be True or False"),
             ({"train": True}, ValueError, "preprocess must have a crop with train=True, got none"),
             ({"dtype": torch.float64}, ValueError, "dtype must be one of float32, float16"),
@@ -231,13 +238,31 @@ class TestTransform:
     def test_wrong_arguments(
         self, arguments: dict[str, object], error: type[Exception], message: str
     ) -> None:
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"^JPEGTransform: .*{message}"):
             JPEGTransform(**arguments)  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("wrong", [None, b"", torch.zeros(3, 8, 8), torch.zeros(8, 8).byte()])
-    def test_wrong_pictures(self, wrong: object) -> None:
-        with pytest.raises(TypeError, match="picture must be JPEGCoefficients or a uint8 tensor"):
+    def test_training_draws_what_the_short_side_does_not_decide(self) -> None:
+        assert JPEGTransform(24, preprocess=(224, 256), train=True).crop == 256
+
+    @pytest.mark.parametrize(
+        ("wrong", "got"),
+        [
+            (None, "None"),
+            (b"", "a bytes"),
+            (torch.zeros(3, 8, 8), "a float32 tensor [3, 8, 8]"),
+            (torch.zeros(8, 8).byte(), "a uint8 tensor [8, 8]"),
+        ],
+    )
+    def test_wrong_pictures(self, wrong: object, got: str) -> None:
+        want = f"picture must be JPEGCoefficients or a uint8 tensor [3, H, W], got {got}"
+        with pytest.raises(TypeError, match=f"{re.escape(want)}$"):
             JPEGTransform()(wrong)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("train", [False, True])
+    def test_pictures_without_pixels(self, train: bool) -> None:
+        transform = JPEGTransform(24, preprocess=(None, 8), train=train)
+        with pytest.raises(ValueError, match=r"at least 1, got a uint8 tensor \[3, 0, 10\]"):
+            transform(torch.zeros(3, 0, 10, dtype=torch.uint8))
 
 
 class Seen:
@@ -301,9 +326,11 @@ class TestFolder:
         folder = JPEGFolder(root, JPEGTransform(24, preprocess=(64, 64)), decode_others=False)
         with pytest.raises(UnsupportedJPEG, match=r"cmyk.jpg.*CMYK.*decode_others=True"):
             folder[3]
-        with pytest.raises(ValueError, match=r"png.jpg must be a JPEG file .decode_others=True"):
+        with pytest.raises(
+            ValueError, match=r"png.jpg': not a JPEG file: .*PNG.*\(decode_others=True"
+        ):
             folder[5]
-        with pytest.raises(UnsupportedJPEG, match=r"small.jpg: .*4 times at most"):
+        with pytest.raises(UnsupportedJPEG, match=r"small.jpg': .*4 times at most"):
             folder[6]
         assert folder.decoded == 0
 
@@ -346,7 +373,8 @@ class TestFolder:
     def test_copies_count_for_themselves_and_still_share(self, root: Path) -> None:
         folder = JPEGFolder(root, JPEGTransform(24))
         folder[5]
-        for other in (pickle.loads(pickle.dumps(folder)), copy.deepcopy(folder)):
+        for duplicate in (lambda x: pickle.loads(pickle.dumps(x)), copy.deepcopy, copy.copy):
+            other = duplicate(folder)
             assert other.samples == folder.samples
             assert other.decoded == 1
             loader = DataLoader(
@@ -399,8 +427,64 @@ class TestFolder:
         (root / "bee/notes.txt").touch()
         with pytest.raises(ValueError, match=r"found none in 2 of 5 in .*: ant, bee$"):
             JPEGFolder(root, Seen())
-        with pytest.raises(TypeError, match="transform must be callable, got NoneType"):
-            JPEGFolder(root, None)  # type: ignore[arg-type]
+        smooth(16, 16).save(tmp_path / "empty/b.png")
+        (tmp_path / "empty/a.jpg").touch()
+        with pytest.raises(ValueError, match=r"found none in .*, but 2 pictures, such as a.jpg: p"):
+            JPEGFolder(tmp_path / "empty", Seen())
+
+    @pytest.mark.parametrize(
+        ("arguments", "error", "message"),
+        [
+            ({"transform": None}, TypeError, "a JPEGTransform(...) perhaps, got None"),
+            ({"transform": JPEGTransform}, TypeError, "perhaps, got the class JPEGTransform"),
+            ({"root": 3}, TypeError, "root must be a string or a path, got 3"),
+            ({"root": b"photos"}, TypeError, "root must be a string or a path, got a bytes"),
+            ({"tolerant": 1}, TypeError, "tolerant must be True or False, got 1"),
+            ({"decode_others": "no"}, TypeError, "decode_others must be True or False, got 'no'"),
+            ({"max_pixels": 0}, ValueError, "max_pixels must be at least 1, got 0"),
+            ({"max_pixels": 1e6}, TypeError, "max_pixels must be an integer or None, got 1000000"),
+        ],
+    )
+    def test_wrong_arguments(
+        self, root: Path, arguments: dict[str, object], error: type[Exception], message: str
+    ) -> None:
+        with pytest.raises(error, match=f"^JPEGFolder: .*{re.escape(message)}"):
+            JPEGFolder(**({"root": root, "transform": Seen()} | arguments))  # type: ignore[arg-type]
+
+    def test_errors_of_the_transform_name_the_file(self, root: Path) -> None:
+        folder = JPEGFolder(root, JPEGTransform(24, preprocess=(None, 256)))
+        for i in (0, 5):  # stored, decoded
+            path = folder.samples[i][0]
+            start = re.escape(f"JPEGFolder: {path!r}: a crop of 256 must fit into the picture")
+            with pytest.raises(ValueError, match=f"^{start}"):
+                folder[i]
+
+        def fails(picture: object) -> Tensor:
+            raise KeyError("mean")
+
+        with pytest.raises(ValueError, match=r"cat/a.jpg': KeyError: 'mean'$") as caught:
+            JPEGFolder(root, fails)[0]
+        assert isinstance(caught.value.__cause__, KeyError)
+
+    @pytest.mark.parametrize(
+        ("name", "data", "reason"),
+        [
+            ("a.jpg", b"", "not a JPEG file: it is empty"),
+            ("a.jpg", b"<!DOCTYPE html>", "not a JPEG file: it looks like text"),
+            ("a.png", b"", "it is empty"),
+            ("a.png", b"<!DOCTYPE html>", "cannot identify its format"),
+        ],
+    )
+    def test_what_is_no_picture(self, tmp_path: Path, name: str, data: bytes, reason: str) -> None:
+        path = tmp_path / "cat" / name
+        path.parent.mkdir()
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="JPEGFolder: ") as caught:
+            JPEGFolder(tmp_path, Seen())[0]
+        assert str(caught.value) == f"JPEGFolder: {str(path)!r}: {reason}"
+        with pytest.raises(ValueError, match="path must name") as caught:
+            read_image(path)
+        assert str(caught.value).endswith(f"{name}': {reason}")
 
 
 class TestCollate:
@@ -457,7 +541,8 @@ class TestCollate:
             ),
             (Collate(), [torch.ones(2, 3, 4)], TypeError, "pairs of a tensor"),
             (Collate(), [(torch.ones(2, 3, 4), 0.5)], TypeError, "labels must be integers"),
-            (Collate(), [(torch.ones(3, 4), 0)], TypeError, "pairs of a tensor"),
+            (Collate(), [(torch.ones(1, 3, 4), "cat")], TypeError, "integers, got 'cat'$"),
+            (Collate(), [(torch.ones(3, 4), 0)], TypeError, r"got a float32 tensor \[3, 4\]$"),
         ],
     )
     def test_wrong_batches(
@@ -471,7 +556,7 @@ class TestCollate:
         [
             ({"fit": "stretch"}, ValueError, "fit must be one of 'pad', 'crop', 'equal'"),
             ({"multiple": 0}, ValueError, "multiple must be at least 1, got 0"),
-            ({"multiple": 1.5}, TypeError, "multiple must"),
+            ({"multiple": 1.5}, TypeError, "multiple must be an integer, got 1.5$"),
             ({"fit": "equal", "multiple": 2}, ValueError, "multiple must be 1 with fit='equal'"),
             ({"sizes": 1}, TypeError, "sizes must be True or False"),
         ],
