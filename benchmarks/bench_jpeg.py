@@ -1,12 +1,13 @@
 """JPEG files to their coefficients, and on to channels, beside decoding them to pixels.
 
 Written by `make bench PYTEST="--tables benchmarks/results"`. All take turns in one process, one
-thread, the bytes of the files in memory; processor time of a file, the median over rounds of all
-files. The files are crops of scikit-image's photographs, written by Pillow with standard Huffman
-tables. Decoders make RGB pixels at full size; all of them are libjpeg-turbo, of different versions
-and called differently. They smooth chroma unless "replicated" is said. Readers of coefficients:
-jpeg2dct (as the paper's authors use it; dequantised values), jpeglib (quantised; it reads and
-writes files alone, here on a file system in memory where there is one), jpegio likewise.
+thread, the bytes of the files in memory; a turn is all files of a row, as a worker takes them, and
+its processor time by file counts, the median over rounds. The files are crops of scikit-image's
+photographs, written by Pillow with standard Huffman tables. Decoders make RGB pixels at full size;
+all of them are libjpeg-turbo, of different versions and called differently. They smooth chroma
+unless "replicated" is said. Readers of coefficients: jpeg2dct (as the paper's authors use it;
+dequantised values), jpeglib (quantised; it reads and writes files alone, here on a file system in
+memory where there is one), jpegio likewise.
 
 jpeg2dct (Uber Technologies, https://github.com/uber-research/jpeg2dct) has a licence of its own,
 for non-commercial purposes alone. freqops needs nothing of it.
@@ -184,21 +185,19 @@ def readers() -> dict[str, Work]:
 
 
 def medians(work: Mapping[str, Work], files: Sequence[bytes], seconds: float) -> dict[str, float]:
-    """Processor seconds of a file: the median over rounds; each round takes turns, file by file."""
+    """Processor seconds of a file: the median over rounds, in each of which everyone in turn takes
+    all files, as a worker does. Who came first to each file would find nothing in the caches."""
     for call in work.values():
         for data in files[:3]:
             call(data)
     rounds: dict[str, list[float]] = {name: [] for name in work}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(rounds[OURS]) < 3:
-        spent = dict.fromkeys(work, 0.0)
-        for data in files:
-            for name, call in work.items():
-                start = time.process_time()
+        for name, call in work.items():
+            start = time.process_time()
+            for data in files:
                 call(data)
-                spent[name] += time.process_time() - start
-        for name, total in spent.items():
-            rounds[name].append(total / len(files))
+            rounds[name].append((time.process_time() - start) / len(files))
     return {name: statistics.median(values) for name, values in rounds.items()}
 
 
