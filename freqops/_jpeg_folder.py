@@ -164,7 +164,8 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
                 return self.transform(stored)
             except UnsupportedJPEG as error:
                 if not self.decode_others:
-                    raise UnsupportedJPEG(f"{error} (decode_others=True decodes it)") from error
+                    reason = str(error).removesuffix(" (freqops.data.read_image decodes it)")
+                    raise UnsupportedJPEG(f"{reason} (decode_others=True decodes it)") from error
             except ValueError as error:
                 if jpeg:
                     raise

@@ -324,15 +324,14 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_a_large_header_alone_takes_little_memory_and_time() -> None:
-    before, begun = resident(), time.perf_counter()
+def test_a_large_header_alone_takes_little_memory() -> None:
+    before = resident()
     data = sized(16000, 11000)
     assert MAX_PIXELS > 16000 * 11000
     assert_refused(data, "premature end of data segment")
     picture = read_coefficients(data, tolerant=True)
     assert picture.y.shape == (1375, 2000, 64)
     assert resident() - before < 20e6
-    assert time.perf_counter() - begun < 2
 
 
 def test_memory_that_cannot_be_had() -> None:
