@@ -96,7 +96,7 @@ class Except:
 
 def nan_last(results: Results) -> Results:
     last = results[-1] if isinstance(results, tuple) else results
-    last.view(-1)[-1] = torch.nan if last.is_floating_point() else 255 - last.view(-1)[-1]
+    last.view(-1)[-1] = torch.nan if last.is_floating_point() else last.view(-1)[-1] + 128
     return results
 
 
