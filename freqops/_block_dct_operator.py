@@ -24,6 +24,8 @@ from freqops._dispatch import (
     per_channel,
     register,
     statistic_gradient,
+    statistic_gradients,
+    statistic_tangents,
     wanted,
     with_batch,
 )
@@ -107,12 +109,9 @@ class BlockDCT(torch.autograd.Function):
         if grad is not None and ctx.needs_input_grad[0]:
             options = (ctx.chroma, ctx.height, ctx.width, ctx.images_dtype)
             of_images = apply(BlockDCTBackward, grad, c, std, *options)
-        if grad is not None and (ctx.needs_input_grad[2] or ctx.needs_input_grad[3]):
-            scaled = grad if std is None else grad / per_channel(std, c, grad)
-            if mean is not None and ctx.needs_input_grad[2] and not ctx.linear:
-                of_mean = -statistic_gradient(scaled, c, mean)
-            if std is not None and ctx.needs_input_grad[3]:
-                of_std = -statistic_gradient(scaled * kept(out), c, std)
+        need_mean, need_std = ctx.needs_input_grad[2] and not ctx.linear, ctx.needs_input_grad[3]
+        if grad is not None and (need_mean or need_std):
+            of_mean, of_std = statistic_gradients(grad, c, mean, std, out, need_mean, need_std)
         return of_images, None, of_mean, of_std, None, None, None, None, None
 
     @staticmethod
@@ -124,12 +123,7 @@ class BlockDCT(torch.autograd.Function):
             if of_images is not None:
                 options = (ctx.chroma, "none", ctx.dtype, ctx.channels_last, True)
                 terms.append(apply(BlockDCT, of_images, c, None, std, *options))
-            if of_mean is not None and not ctx.linear:
-                shift = -per_channel(of_mean, c, of_mean)
-                terms.append(shift if std is None else shift / per_channel(std, c, shift))
-            if of_std is not None and std is not None:
-                out = kept(out)
-                terms.append(-out * per_channel(of_std, c, out) / per_channel(std, c, out))
+            terms += statistic_tangents(c, std, out, None if ctx.linear else of_mean, of_std)
             if not terms:
                 return None
             # As the result lies in memory: autograd would copy another layout, and a compiler

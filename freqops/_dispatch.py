@@ -43,6 +43,8 @@ __all__ = [
     "register",
     "register_composed",
     "statistic_gradient",
+    "statistic_gradients",
+    "statistic_tangents",
     "wanted",
     "with_batch",
 ]
@@ -317,6 +319,44 @@ def statistic_gradient(products: Tensor, channels: Sequence[int], values: Tensor
         index = torch.tensor(list(channels), device=total.device)
         total = total.new_zeros(CHANNELS).index_add(0, index, total)
     return total.to(values.dtype)
+
+
+def statistic_gradients(
+    grad: Tensor,
+    channels: Sequence[int],
+    mean: Tensor | None,
+    std: Tensor | None,
+    out: Tensor | None,
+    of_mean: bool,
+    of_std: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of out = (x - mean[c]) / std[c]: -sum g / std[c] and -sum g out / std[c], those wanted."""
+    scaled = grad if std is None else grad / per_channel(std, channels, grad)
+    mean_gradient = std_gradient = None
+    if mean is not None and of_mean:
+        mean_gradient = -statistic_gradient(scaled, channels, mean)
+    if std is not None and of_std:
+        std_gradient = -statistic_gradient(scaled * kept(out), channels, std)
+    return mean_gradient, std_gradient
+
+
+def statistic_tangents(
+    channels: Sequence[int],
+    std: Tensor | None,
+    out: Tensor | None,
+    of_mean: Tensor | None,
+    of_std: Tensor | None,
+) -> list[Tensor]:
+    """Of out = (x - mean[c]) / std[c]: -t_mean[c] / std[c] and -out t_std[c] / std[c], where there
+    is a tangent."""
+    terms = []
+    if of_mean is not None:
+        shift = -per_channel(of_mean, channels, of_mean)
+        terms.append(shift if std is None else shift / per_channel(std, channels, shift))
+    if of_std is not None and std is not None:
+        out = kept(out)
+        terms.append(-out * per_channel(of_std, channels, out) / per_channel(std, channels, out))
+    return terms
 
 
 def flat_batch(values: Tensor, dim: int | None) -> tuple[Tensor, tuple[int, int] | None]:

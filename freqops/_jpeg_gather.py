@@ -21,11 +21,10 @@ from freqops._dispatch import (
     flat_batch,
     jvp_primals,
     keep,
-    kept,
     operator,
-    per_channel,
     register,
-    statistic_gradient,
+    statistic_gradients,
+    statistic_tangents,
     wanted,
     with_batch,
 )
@@ -328,11 +327,8 @@ class JPEGGather(torch.autograd.Function):
         mean, std, out = ctx.saved_tensors
         of_mean = of_std = None
         if grad is not None:
-            scaled = grad if std is None else grad / per_channel(std, c, grad)
-            if mean is not None and ctx.needs_input_grad[5]:
-                of_mean = -statistic_gradient(scaled, c, mean)
-            if std is not None and ctx.needs_input_grad[6]:
-                of_std = -statistic_gradient(scaled * kept(out), c, std)
+            need_mean, need_std = ctx.needs_input_grad[5:7]
+            of_mean, of_std = statistic_gradients(grad, c, mean, std, out, need_mean, need_std)
         return (None,) * 5 + (of_mean, of_std) + (None,) * 10
 
     @staticmethod
@@ -340,13 +336,7 @@ class JPEGGather(torch.autograd.Function):
         c = ctx.channels
         of_mean, of_std = tangents[5:7]
         with jvp_primals(ctx) as (_, std, out):
-            out = kept(out)
-            terms = []
-            if of_mean is not None:
-                shift = -per_channel(of_mean, c, of_mean)
-                terms.append(shift if std is None else shift / per_channel(std, c, shift))
-            if of_std is not None and std is not None:
-                terms.append(-out * per_channel(of_std, c, out) / per_channel(std, c, out))
+            terms = statistic_tangents(c, std, out, of_mean, of_std)
             if not terms:
                 return None
             # As the result lies in memory: autograd would copy another layout, and a compiler

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -41,11 +42,16 @@ class Blocks:
     def planes(self) -> list[Tensor]:
         return [p for p in (self.y, self.cb, self.cr) if p is not None]
 
-    def map(self, f: object) -> Blocks:
+    def map(self, f: Callable[[Tensor], Tensor]) -> Blocks:
         """Each plane in another layout."""
-        assert callable(f)
         cb, cr = (p if p is None else f(p) for p in (self.cb, self.cr))
         return dataclasses.replace(self, y=f(self.y), cb=cb, cr=cr)
+
+    def one(self, n: int) -> Blocks:
+        """One picture of the batch."""
+        each = self.tables is not None and self.tables.dim() == 3
+        alone = self.map(lambda p: p[n : n + 1])
+        return dataclasses.replace(alone, tables=self.tables[n]) if each else alone
 
     def grid(self, scale: Scale) -> tuple[int, int]:
         down, across = eighths(scale)
@@ -83,6 +89,15 @@ def statistics(count: int = CHANNELS) -> tuple[Tensor, Tensor]:
     return 20 * draw[0] - 10, 1 + draw[1]
 
 
+def on(device: str, t: Tensor) -> Tensor:
+    """There, as it lies in its memory: `to` alone would close gaps."""
+    if device == "cpu":
+        return t
+    count = t.untyped_storage().nbytes() // t.element_size()
+    memory = t.as_strided((count,), (1,), 0).to(device)
+    return memory.as_strided(t.shape, t.stride(), t.storage_offset())
+
+
 def gather(
     backend: Backend,
     b: Blocks,
@@ -99,13 +114,15 @@ def gather(
     """The operator of a backend; those that lack it are skipped."""
     if not hasattr(backend.ops._namespace, "jpeg_gather"):
         pytest.skip(f"{backend} has no jpeg_gather")
-    tensors = (b.y, b.cb, b.cr, b.tables, mean, std)
-    if backend.device != "cpu":  # there already, they keep their strides
-        tensors = tuple(None if t is None else t.to(backend.device) for t in tensors)
+    given = (b.y, b.cb, b.cr, b.tables, mean, std)
+    tensors = tuple(None if t is None else on(backend.device, t) for t in given)
     part = (0, 0, *b.grid(scale)) if crop is None else crop
     rest = (b.subsampling, *map(list, eighths(scale)), *part, flip, dtype, channels_last)
     out: Tensor = backend.ops.jpeg_gather(*tensors[:4], channels, *tensors[4:], *rest)
-    return out
+    assert out.dtype == dtype
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    assert out.is_contiguous(memory_format=form)
+    return out.cpu()
 
 
 def wanted(b: Blocks, channels: list[int], mean: Tensor | None = None, std: Tensor | None = None, *,
@@ -151,8 +168,6 @@ def check(
                  channels_last=channels_last)  # fmt: skip
     want = wanted(b, channels, mean, std, scale=scale, crop=crop, flip=flip)
     assert_close(got, want, dtype, largest(b))
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    assert got.is_contiguous(memory_format=memory_format)
 
 
 def dct_matrix(size: int) -> Tensor:

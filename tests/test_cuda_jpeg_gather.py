@@ -15,18 +15,13 @@ import pytest
 import torch
 from by_dtype import Operators
 from guards import guarded, guarded_memory
-from support import CHANNELS, EMULATED, Backend, generator, selection, statistics
+from jpeg_blocks import ALL, F32, F64, RESULTS, Blocks, blocks, check, gather
+from support import CHANNELS, EMULATED, Backend, selection, statistics
 from torch import Tensor
 
-from freqops import reference
-from freqops._reference_jpeg import SAMPLINGS, Scale, eighths, grid_after
+from freqops._reference_jpeg import SAMPLINGS, Scale
 
-F32, F64 = torch.float32, torch.float64
-RESULTS = [torch.float32, torch.float16, torch.bfloat16]
 SCALES: list[Scale] = [8, 4, 11, 1, 16, (3, 7), (8, 5), (5, 8), ((2, 6), 5), ((11, 1), (1, 11))]
-VALUE, STEP = 300, 20
-MOST = VALUE * STEP
-ALL = list(range(CHANNELS))
 
 
 @pytest.fixture(params=["cuda-emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -41,111 +36,8 @@ def cuda(request: pytest.FixtureRequest) -> Backend:
     return Backend(request.param, Operators(torch.ops.freqops_emulated), "cpu")
 
 
-@dataclasses.dataclass(frozen=True)
-class Files:
-    """Blocks of a batch and their tables."""
-
-    y: Tensor
-    cb: Tensor | None
-    cr: Tensor | None
-    tables: Tensor | None
-    subsampling: str
-
-    def laid(self, layout: Callable[[Tensor], Tensor]) -> Files:
-        cb, cr = (None if p is None else layout(p) for p in (self.cb, self.cr))
-        return dataclasses.replace(self, y=layout(self.y), cb=cb, cr=cr)
-
-    def one(self, n: int) -> Files:
-        """One picture of the batch."""
-        each = self.tables is not None and self.tables.dim() == 3
-        alone = self.laid(lambda p: p[n : n + 1])
-        return dataclasses.replace(alone, tables=self.tables[n]) if each else alone
-
-    def grid(self, scale: Scale) -> tuple[int, int]:
-        down, across = eighths(scale)
-        return grid_after(self.y.shape[1], down), grid_after(self.y.shape[2], across)
-
-
-def files(
-    subsampling: str, n: int, by: int, bx: int, tables: str | None = "each", seed: int = 0
-) -> Files:
-    """Noise. tables: None, "shared" or "each", a set for each picture."""
-    draw = generator(seed)
-    fy, fx = SAMPLINGS[subsampling]
-
-    def plane(height: int, width: int) -> Tensor:
-        shape = (n, height, width, 64)
-        return torch.randint(-VALUE, VALUE + 1, shape, dtype=torch.int16, generator=draw)
-
-    gray = subsampling == "gray"
-    y = plane(by, bx)
-    cb, cr = (None if gray else plane(-(-by // fy), -(-bx // fx)) for _ in range(2))
-    count = 1 if gray else 3
-    shape = (count, 64) if tables == "shared" else (n, count, 64)
-    steps = torch.randint(1, STEP + 1, shape, dtype=torch.int32, generator=draw)
-    return Files(y, cb, cr, None if tables is None else steps, subsampling)
-
-
-def on(device: str, t: Tensor) -> Tensor:
-    """There, as it lies in its memory: `to` alone would close gaps."""
-    if device == "cpu":
-        return t
-    count = t.untyped_storage().nbytes() // t.element_size()
-    memory = t.as_strided((count,), (1,), 0).to(device)
-    return memory.as_strided(t.shape, t.stride(), t.storage_offset())
-
-
-def gather(
-    backend: Backend,
-    given: Files,
-    channels: list[int],
-    mean: Tensor | None = None,
-    std: Tensor | None = None,
-    *,
-    scale: Scale = 8,
-    crop: tuple[int, int, int, int] | None = None,
-    flip: bool = False,
-    dtype: torch.dtype = F32,
-    channels_last: bool = False,
-) -> Tensor:
-    tensors = tuple(
-        None if t is None else on(backend.device, t)
-        for t in (given.y, given.cb, given.cr, given.tables, mean, std)
-    )
-    part = (0, 0, *given.grid(scale)) if crop is None else crop
-    rest = (given.subsampling, *map(list, eighths(scale)), *part, flip, dtype, channels_last)
-    out = backend.ops.jpeg_gather(*tensors[:4], channels, *tensors[4:], *rest)
-    assert out.dtype == dtype
-    form = torch.channels_last if channels_last else torch.contiguous_format
-    assert out.is_contiguous(memory_format=form)
-    return out.cpu()
-
-
-def check(
-    backend: Backend,
-    given: Files,
-    channels: list[int],
-    mean: Tensor | None = None,
-    std: Tensor | None = None,
-    *,
-    scale: Scale = 8,
-    crop: tuple[int, int, int, int] | None = None,
-    flip: bool = False,
-    dtype: torch.dtype = F32,
-    channels_last: bool = False,
-) -> None:
-    """Against the reference in float64: 1e-4 of the result and a rounding of its type. Of terms of
-    6000 float32 keeps 2^-22 or so, whatever is left of them in a sum."""
-    got = gather(
-        backend, given, channels, mean, std, scale=scale, crop=crop, flip=flip, dtype=dtype,
-        channels_last=channels_last,
-    )  # fmt: skip
-    want = reference.jpeg_gather(
-        given.y, given.cb, given.cr, given.tables, channels, subsampling=given.subsampling,
-        mean=mean, std=std, scale=scale, crop=crop, flip=flip, dtype=F64,
-    )  # fmt: skip
-    rounding = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}.get(dtype, 0.0)
-    torch.testing.assert_close(got.double(), want, atol=MOST * 2.0**-22, rtol=1e-4 + rounding)
+def files(subsampling: str, n: int, by: int, bx: int, tables: str | None = "each") -> Blocks:
+    return blocks(subsampling, by, bx, n, tables)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -233,8 +125,8 @@ def test_memory_layouts(cuda: Backend, layout: str, scale: Scale) -> None:
     that is not aligned."""
     for name in ("4:4:4", "4:2:0", "gray"):
         given = files(name, 3, 4, 19)
-        laid = given.laid(LAYOUTS[layout])
-        given = laid.laid(lambda p: p.contiguous())
+        laid = given.map(LAYOUTS[layout])
+        given = laid.map(lambda p: p.contiguous())
         want = gather(cuda, given, ALL, scale=scale, flip=True)
         assert torch.equal(gather(cuda, laid, ALL, scale=scale, flip=True), want)
         # One component alone in another layout.
@@ -330,7 +222,7 @@ def test_all_values_times_their_steps_are_exact(cuda: Backend) -> None:
     y = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(1, 32, 32, 64)
     tables = torch.arange(1, 65, dtype=torch.int32).view(1, 64)
     for flip in (False, True):
-        got = gather(cuda, Files(y, None, None, tables, "gray"), ALL[:64], flip=flip)
+        got = gather(cuda, Blocks(y, None, None, tables, "gray"), ALL[:64], flip=flip)
         want = (y.int() * tables).permute(0, 3, 1, 2).float()
         if flip:
             signs = torch.tensor([1.0, -1.0]).repeat(32).view(1, 64, 1, 1)
@@ -385,13 +277,13 @@ def test_blocks_beyond_two_to_the_31(axis: int) -> None:
 
     for scale in (8, 12):
         want = gather(emulated, given, ALL[:64], scale=scale)
-        assert torch.equal(gather(emulated, given.laid(far), ALL[:64], scale=scale), want)
+        assert torch.equal(gather(emulated, given.map(far), ALL[:64], scale=scale), want)
 
 
 def test_a_grid_of_two_to_the_31_blocks_is_refused(cuda: Backend) -> None:
     one = torch.zeros(1, 1, 1, 64, dtype=torch.int16).expand(1, 2**15, 2**16, 64)
     with pytest.raises(RuntimeError, match=r"jpeg_gather: .* fewer than 2\^31"):
-        gather(cuda, Files(one, None, None, None, "gray"), [0])
+        gather(cuda, Blocks(one, None, None, None, "gray"), [0])
 
 
 def test_what_would_leave_memory_is_refused(cuda: Backend) -> None:
@@ -403,10 +295,10 @@ def test_what_would_leave_memory_is_refused(cuda: Backend) -> None:
         ({"crop": (0, 1, 3, 5)}, "left and columns must lie within the 5 blocks"),
         ({"scale": 17}, r"scale_y must lie in \[1, 16\]"),
         ({"dtype": F64}, "dtype must be float32, float16 or bfloat16"),
-        ({"given": dataclasses.replace(given, cb=given.y)}, r"cb must be \[2, 2, 3, 64\]"),
-        ({"given": dataclasses.replace(given, cr=None)}, 'cr must be a tensor for "4:2:0"'),
+        ({"b": dataclasses.replace(given, cb=given.y)}, r"cb must be \[2, 2, 3, 64\]"),
+        ({"b": dataclasses.replace(given, cr=None)}, 'cr must be a tensor for "4:2:0"'),
     ):
-        arguments = {"given": given, "channels": [0], "crop": (0, 0, 3, 5), **change}
+        arguments = {"b": given, "channels": [0], "crop": (0, 0, 3, 5), **change}
         with pytest.raises(RuntimeError, match=f"jpeg_gather: {message}"):
             gather(cuda, **arguments)  # type: ignore[arg-type]
 
@@ -433,7 +325,7 @@ def run_between_guards() -> None:
     layouts = ["all aligned", "behind", "blocks apart"]
     for name, size, layout in itertools.product(SAMPLINGS, sizes, layouts):
         print(name, size, layout, flush=True)
-        given = files(name, 2, *size).laid(LAYOUTS[layout])
+        given = files(name, 2, *size).map(LAYOUTS[layout])
         for scale, count in ((8, 12), (8, 192), (11, 192), ((3, 8), 12)):
             channels, (mean, std) = selection(12), statistics(count)
             for channels_last in (False, True):
@@ -446,7 +338,7 @@ def run_between_guards() -> None:
                         for i, t in enumerate(planes)
                     )
                     assert y is not None
-                    beside = Files(y, cb, cr, tables, name)
+                    beside = Blocks(y, cb, cr, tables, name)
                     assert torch.equal(gather(emulated, beside, channels, *placed, **options), want)
 
 
