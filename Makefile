@@ -2,7 +2,8 @@
 #
 #   PYTHON   the Python >= 3.10 that makes the environment, default python3
 #   VENV     the environment, default .venv; an existing one is taken as it is and completed
-#   PYTEST   further arguments of pytest, as in: make test PYTEST="-k channels -m slow"
+#   PYTEST   further arguments of pytest, as in: make test PYTEST="-k channels -m slow"; -n0 runs the
+#            tests in one process, as a debugger needs it, instead of one on each processor
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -31,7 +32,7 @@ demo: build
 
 test: build
 	$(BIN)/cmake --build build/cmake --target freqops_emulated
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(PYTEST)
 
 bench: build
 	$(BIN)/python -m pytest benchmarks -m "" $(PYTEST)

@@ -1,13 +1,14 @@
 """JPEG files to their coefficients, and on to channels, beside decoding them to pixels.
 
 Written by `make bench PYTEST="--tables benchmarks/results"`. All take turns in one process, one
-thread, the bytes of the files in memory; a turn is all files of a row, as a worker takes them, and
-its processor time by file counts, the median over rounds. The files are crops of scikit-image's
-photographs, written by Pillow with standard Huffman tables. Decoders make RGB pixels at full size;
-all of them are libjpeg-turbo, of different versions and called differently. They smooth chroma
-unless "replicated" is said. Readers of coefficients: jpeg2dct (as the paper's authors use it;
-dequantised values), jpeglib (quantised; it reads and writes files alone, here on a file system in
-memory where there is one), jpegio likewise.
+thread, the bytes of the files in memory. A turn is all files of a row, as a worker takes them, and
+its processor time by file counts, the median over rounds. Four files before them do not: whoever
+comes after others finds no code of its own in the caches, and its first file takes milliseconds
+more. The files are crops of scikit-image's photographs, written by Pillow with standard Huffman
+tables. Decoders make RGB pixels at full size; all of them are libjpeg-turbo, of different versions
+and called differently. They smooth chroma unless "replicated" is said. Readers of coefficients:
+jpeg2dct (as the paper's authors use it; dequantised values), jpeglib (quantised; it reads and
+writes files alone, here on a file system in memory where there is one), jpegio likewise.
 
 jpeg2dct (Uber Technologies, https://github.com/uber-research/jpeg2dct) has a licence of its own,
 for non-commercial purposes alone. freqops needs nothing of it.
@@ -61,6 +62,7 @@ PACKAGES = (
 Work: TypeAlias = Callable[[bytes], object]
 
 FILES = 24
+FILES_BEFORE = 4
 SECONDS = 6.0
 
 READING = Table(
@@ -186,14 +188,13 @@ def readers() -> dict[str, Work]:
 
 def medians(work: Mapping[str, Work], files: Sequence[bytes], seconds: float) -> dict[str, float]:
     """Processor seconds of a file: the median over rounds, in each of which everyone in turn takes
-    all files, as a worker does. Who came first to each file would find nothing in the caches."""
-    for call in work.values():
-        for data in files[:3]:
-            call(data)
+    all files."""
     rounds: dict[str, list[float]] = {name: [] for name in work}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(rounds[OURS]) < 3:
         for name, call in work.items():
+            for data in files[-FILES_BEFORE:]:
+                call(data)
             start = time.process_time()
             for data in files:
                 call(data)

@@ -149,6 +149,7 @@ def compare(
     beside: Mapping[str, Call] | None = None,
     seconds: float = 4.0,
     least: int = 5,
+    twice: bool = False,
 ) -> Comparison:
     """Times all candidates in turns.
 
@@ -159,11 +160,14 @@ def compare(
             turns.
         beside: what is timed in the same turns, but is no rival.
         seconds, least: as of ``interleaved``.
+        twice: whether a turn is two calls, of which the second counts: caches then hold what a
+            candidate itself left, its code above all.
     """
     everything = {**candidates, **(beside or {})}
     if bandwidth is None:
         everything[COPY] = copying(size)
-    took = interleaved(everything, seconds, least=least)
+    before = (lambda name: everything[name]()) if twice else None
+    took = interleaved(everything, seconds, least=least, before=before)
     return Comparison(
         ours=took[OURS],
         rivals={name: took[name] for name in candidates if name != OURS},

@@ -32,9 +32,22 @@ using BlockMatrix = std::array<double, kBlock * kBlock>;  // [v, u]: from coeffi
 // Blocks after scaling by k/8.
 inline int64_t scaled(int64_t blocks, int64_t k) { return (blocks * k + kBlock - 1) / kBlock; }
 
-// D[v, i] = a_v cos((2 i + 1) v pi / (2 n)), the orthonormal DCT of length n.
-inline double dct_entry(int v, int i, int n) {
-  return std::sqrt((v == 0 ? 1.0 : 2.0) / n) * std::cos((2 * i + 1) * v * kPi / (2 * n));
+// D[v, i] = a_v cos((2 i + 1) v pi / (2 n)), the orthonormal DCT, of each length n up to kMaxScale.
+struct Cosines {
+  double of_length[kMaxScale + 1][kMaxScale][kBlock] = {};  // [n][i][v]
+
+  Cosines() {
+    for (int n = 1; n <= kMaxScale; ++n)
+      for (int i = 0; i < n; ++i)
+        for (int v = 0; v < std::min(n, kBlock); ++v)
+          of_length[n][i][v] =
+              std::sqrt((v == 0 ? 1.0 : 2.0) / n) * std::cos((2 * i + 1) * v * kPi / (2 * n));
+  }
+};
+
+inline const Cosines& cosines() {
+  static const Cosines table;
+  return table;
 }
 
 // A block of the result, as a sum over blocks first ... first + matrices.size() - 1 of the
@@ -54,9 +67,7 @@ class Scaling {
     used_ = std::min(q_, kBlock);
     for (int i = 0; i < q_; ++i)
       for (int u = 0; u < used_; ++u)
-        synthesis_[i][u] = dct_entry(u, i, q_) * std::sqrt(q_ / double(kBlock));
-    for (int v = 0; v < kBlock; ++v)
-      for (int j = 0; j < kBlock; ++j) analysis_[v][j] = dct_entry(v, j, kBlock);
+        synthesis_[i][u] = cosines().of_length[q_][i][u] * std::sqrt(q_ / double(kBlock));
   }
 
   int used() const { return used_; }  // coefficients that are read
@@ -71,12 +82,13 @@ class Scaling {
   BlockSum block(int64_t d) const {
     const int64_t first = pixel(kBlock * d) / pixels_, last = last_source(d);
     BlockSum sum{first, std::vector<BlockMatrix>(size_t(last - first + 1), BlockMatrix{})};
+    const auto& analysis = cosines().of_length[kBlock];
     for (int j = 0; j < kBlock; ++j) {
       const int64_t pixel = this->pixel(kBlock * d + j);
       BlockMatrix& m = sum.matrices[size_t(pixel / pixels_ - first)];
       const double* row = synthesis_[pixel % pixels_ / replicas_];
       for (int v = 0; v < kBlock; ++v)
-        for (int u = 0; u < used_; ++u) m[size_t(v * kBlock + u)] += analysis_[v][j] * row[u];
+        for (int u = 0; u < used_; ++u) m[size_t(v * kBlock + u)] += analysis[j][v] * row[u];
     }
     return sum;
   }
@@ -89,7 +101,6 @@ class Scaling {
   int k_, q_, replicas_, used_;
   int64_t pixels_;  // of the result to a block of the component
   double synthesis_[kMaxScale][kBlock] = {};
-  double analysis_[kBlock][kBlock];
 };
 
 // sum of `outer`, of blocks each of which is itself a sum.
@@ -168,6 +179,12 @@ inline AxisMap axis_map(const AxisRequest& r) {
       r.factor == 1 && !r.mirrored &&
       std::all_of(r.scales, r.scales + r.scale_count, [](int64_t k) { return k == kBlock; });
   map.used = scalings[0].used();
+  if (map.identity) {
+    for (int64_t i = 0; i < r.count; ++i) map.blocks.push_back({r.begin + i, 1, 0});
+    for (int u = 0; u < kBlock; ++u)
+      for (int v = 0; v < kBlock; ++v) map.matrices.push_back(u == v ? 1.0f : 0.0f);
+    return map;
+  }
 
   // Whether block d, or one that it comes from, has pixels beyond the last.
   const auto beyond = [&](int64_t d) {

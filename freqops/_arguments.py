@@ -85,9 +85,10 @@ def read_channels(function: str, channels: Channels) -> Sequence[int]:
         if type(channel) is not int:
             channels = [integer(function, "channels", c) for c in channels]
             break
-    if min(channels) < 0 or max(channels) >= CHANNELS:
-        wrong = next(c for c in channels if not 0 <= c < CHANNELS)
-        raise ValueError(f"{function}: channels must lie in [0, {CHANNELS}), got {wrong}")
+    # One by one: a compiler with dynamic sizes takes minutes over the least of a long list.
+    for channel in channels:
+        if not 0 <= channel < CHANNELS:
+            raise ValueError(f"{function}: channels must lie in [0, {CHANNELS}), got {channel}")
     return channels
 
 

@@ -195,7 +195,9 @@ def _check_blocks(y: Tensor, cb: Tensor | None, cr: Tensor | None, subsampling: 
 
 
 def _equal(shape: Sequence[int], wanted: Sequence[int]) -> bool:
-    """Number by number: to compare lists, a compiler would fix their sizes."""
+    """Number by number under a compiler, which would fix the sizes of lists that it compares."""
+    if not torch.compiler.is_compiling():
+        return list(shape) == list(wanted)
     return len(shape) == len(wanted) and all(a == b for a, b in zip(shape, wanted, strict=True))
 
 

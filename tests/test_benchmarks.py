@@ -138,6 +138,15 @@ def test_compare(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measure.compare(calls, 4_000_000, bandwidth=4e9).of_copy == pytest.approx(0.5)
 
 
+def test_of_two_calls_in_a_turn_the_second_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(measure.time, "perf_counter", clock)
+    turns = [100, 2] * 5
+    calls = {"freqops": clock.spend(100, 9, 9, *turns), "other": clock.spend(100, 9, 9, *turns)}
+    got = measure.compare(calls, 4, bandwidth=1.0, seconds=0, twice=True)
+    assert (got.ours, got.rivals) == (2, {"other": 2})
+
+
 def test_a_copy_moves_so_many_bytes() -> None:
     target = measure.copying(1 << 12)()
     assert 2 * target.nbytes == 1 << 12
@@ -187,8 +196,9 @@ def test_picture(tmp_path: Path) -> None:
     assert "1.50 ms, rival 4.50" in [text.get_text() for text in bars.texts]
 
 
-def test_benchmarks_are_collected() -> None:
+def test_benchmarks_are_collected(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pytest_benchmark")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # it warns of benchmarks in one
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "benchmarks", "-m", "", "--collect-only", "-q"],
         cwd=ROOT,

@@ -43,6 +43,7 @@ pytestmark = [
 ROWS = PLAIN_ROWS | FUNC_ROWS
 EVERY_CASE = [pytest.param(case, id=case.name) for case in PUBLIC + OPERATORS]
 PUBLIC_CASES = [pytest.param(case, id=case.name) for case in PUBLIC]
+LONG = [c % 192 for c in range(200)]  # more than the operator takes at once
 DYNAMIC = pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 
 
@@ -198,7 +199,7 @@ def test_dynamic_shapes_compile_once() -> None:
 @DYNAMIC
 @pytest.mark.parametrize(
     "channels",
-    [None, [1, 64], (64, 1), ChannelSelection.square(24), [c % 192 for c in range(200)]],
+    [None, [1, 64], (64, 1), ChannelSelection.square(24), LONG],
     ids=["all", "list", "tuple", "selection", "long"],
 )
 def test_channels_in_a_graph(channels: list[int] | None, dynamic: bool) -> None:
