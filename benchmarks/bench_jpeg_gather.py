@@ -43,7 +43,7 @@ SUBSAMPLINGS = ("4:4:4", "4:2:0")
 TOLERANCE = 5e-3
 """In coefficient units, of values up to 50 x 20."""
 
-SECONDS, ROUNDS = 2.0, 15
+SECONDS, ROUNDS = 5.0, 15
 
 every_case = pytest.mark.parametrize(
     ("batch", "subsampling", "channels"),

@@ -11,11 +11,11 @@ coefficients are read back. The packages that do it are named; all encoders are 
 jpegio reads files alone, so that each of its readings includes writing one. "freqops, not decoded"
 takes the file's coefficients: scaled by 11/8, cropped and normalised on blocks, no pixels between.
 
-"pictures/s and core": one process runs all pipelines in turns, a picture each, with one thread, as
-the workers of a DataLoader have. The median processor time of a picture counts, its copy into a
-batch included. "transform" is what follows the crop, timed within the pipeline, where caches hold
-what they do in earnest, and its share of the whole. "times as long as freqops" holds for the whole
-pipeline, beside it for the transform alone. DataLoader is whole epochs in batches of 8 by the
+"pictures/s and core": one process runs all pipelines in turns, a batch of 8 each, with one thread,
+as the workers of a DataLoader have. The median processor time of a picture counts, its copy into
+the batch included. "transform" is what follows the crop, timed within the pipeline, where caches
+hold what they do in earnest, and its share of the whole. "times as long as freqops" holds for the
+whole pipeline, beside it for the transform alone. DataLoader is whole epochs in batches of 8 by the
 clock, in turns, received by a process that does nothing else. "bytes" is what a picture hands to
 the GPU. "off by" is the largest distance of a chosen channel to the exact coefficients with the
 same chroma, in coefficient units, over all pictures.
@@ -101,7 +101,7 @@ def one_thread() -> Iterator[None]:
 
 
 class Turn:
-    """A picture a call, file after file, into a batch; keeps the processor time it takes."""
+    """A batch a call, file after file; keeps the processor time that each picture takes."""
 
     def __init__(
         self,
@@ -118,11 +118,14 @@ class Turn:
         if batched or pipeline is not None:
             whole = Pictures(files, decode, pipeline)
             self.batch = torch.stack([whole[i] for i in range(BATCH)])
-        self.places = itertools.cycle(range(BATCH))
         self.seconds: list[float] = []
         self.transform_seconds: list[float] = []
 
     def __call__(self) -> None:
+        for place in range(BATCH):
+            self.picture(place)
+
+    def picture(self, place: int) -> None:
         start = time.process_time()
         result = self.decode(next(self.files))
         if self.pipeline is not None:
@@ -132,7 +135,7 @@ class Turn:
                 result = self.pipeline.transform(result)
                 self.transform_seconds.append(time.process_time() - cropped)
         if len(self.batch):
-            self.batch[next(self.places)].copy_(result)
+            self.batch[place].copy_(result)
         self.seconds.append(time.process_time() - start)
 
     @property
