@@ -66,8 +66,8 @@ void run(const Analysis<acc>& p, int64_t begin, int64_t end) {
     const Group group = group_at(i, grid, blocks);
     for (int g = 0; g * N < group.count; ++g)
       half_way_any(p, tile_in<acc>(group, g, p.grid_w), half[g]);
-    write_group<T, acc>(p.out, p.channels_last, p.stream, group, staged,
-                        [&](const auto& out) { transform_group(p, half, out); });
+    write_group<T, acc, Write::kWhole>(p.out, p.channels_last, p.stream, group, staged,
+                                       [&](const auto& out) { transform_group(p, half, out); });
   }
   if (p.stream) order_stores();
 }

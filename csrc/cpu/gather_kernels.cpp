@@ -127,16 +127,25 @@ void map_tile(const GatherComponent& c, const Rows (&steps)[kBlock], const int16
 }
 
 // Where blocks of a component are only chosen: those of a tile.
+//
+// Those of kAhead groups later are asked for meanwhile, into the second-level cache. They lie behind
+// those of the tile, or in rows with gaps near to that.
+constexpr int kAhead = 3;
+
 struct Chosen {
   const int16_t* blocks[N];
 
   // Beyond the tile, its last.
   void find(const GatherComponent& c, const int16_t* picture, const Tile& tile, int64_t columns) {
     int64_t y = tile.by, x = tile.bx;
+    const auto ahead = uintptr_t(kAhead * kGroup * N * c.stride_x) * sizeof(int16_t);
     for (int i = 0; i < N; ++i) {
       if (i < tile.count) {
         blocks[i] =
             picture + c.down.blocks[y].first * c.stride_y + c.across.blocks[x].first * c.stride_x;
+        const uintptr_t later = reinterpret_cast<uintptr_t>(blocks[i]) + ahead;
+        for (int v = 0; v < c.rows; v += kLine / int(sizeof(Stored)))
+          __builtin_prefetch(reinterpret_cast<const char*>(later) + v * sizeof(Stored), 0, 2);
         if (++x == columns) x = 0, ++y;
       } else {
         blocks[i] = blocks[i - 1];
@@ -266,8 +275,8 @@ void gather_component(const Gather& p, int k, const Scales& scales, const Group&
   }
 }
 
-// Not past the caches: reading coefficients, twice the bytes of pixels, takes up to three times as
-// long beside such stores.
+// Not past the caches: reading coefficients, twice the bytes of pixels, takes longer beside such
+// stores.
 template <class T>
 void run(const Gather& p, int64_t begin, int64_t end) {
   Workspace work = {};
@@ -279,10 +288,12 @@ void run(const Gather& p, int64_t begin, int64_t end) {
     const Group group = group_at(i, p.out.height * p.out.width, kGroup * N);
     if (group.n != scales_of) scales.read(p, group.n);
     scales_of = group.n;
-    write_group<T, float>(p.out, p.channels_last, false, group, staged, [&](const auto& out) {
-      for (int k = 0; k < kComponents; ++k)
-        if (p.components[k].rows > 0) gather_component(p, k, scales, group, work, out);
-    });
+    write_group<T, float, Write::kFetching>(p.out, p.channels_last, false, group, staged,
+                                            [&](const auto& out) {
+                                              for (int k = 0; k < kComponents; ++k)
+                                                if (p.components[k].rows > 0)
+                                                  gather_component(p, k, scales, group, work, out);
+                                            });
   }
   std::free(work.mapped);
 }

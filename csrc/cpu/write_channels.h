@@ -15,6 +15,7 @@ constexpr int kGroup = 2 * kLine / kVectorBytes;
 // How the results of a group reach memory.
 enum class Write {
   kWhole,         // whole vectors
+  kFetching,      // whole vectors; the next group's lines, pages apart, are asked for meanwhile
   kPastCaches,    // whole aligned cache lines of a result larger than the caches
   kSome,          // the end of a picture
   kChannelsLast,  // through `staged`
@@ -28,8 +29,11 @@ struct Output {
   Vec<acc> (*staged)[kGroup];  // [channels]
 
   FREQOPS_INLINE void operator()(int channel, const Vec<acc> (&x)[kGroup]) const {
-    if constexpr (write == Write::kWhole) {
+    if constexpr (write == Write::kWhole || write == Write::kFetching) {
       T* to = first + channel * out.stride_c;
+      constexpr int run = kGroup * kLanes<acc>;
+      for (int i = 0; write == Write::kFetching && i < run; i += kLine / int(sizeof(T)))
+        __builtin_prefetch(to + run + i, 1);
       for (int g = 0; g < kGroup; ++g) store<acc>(to + g * kLanes<acc>, x[g]);
     } else if constexpr (write == Write::kPastCaches) {
       store_lines_past_caches<acc>(first + channel * out.stride_c, x);
@@ -73,8 +77,9 @@ struct Output {
   }
 };
 
-// Writes a group's results: results(output) calls output(channel, vectors) for each channel.
-template <class T, class acc, class Results>
+// Writes a group's results: results(output) calls output(channel, vectors) for each channel. What is
+// not written past the caches or in part is written as `plain` says, kWhole or kFetching.
+template <class T, class acc, Write plain, class Results>
 void write_group(const View& out, bool channels_last, bool stream, const Group& group,
                  Vec<acc> (&staged)[kChannels][kGroup], const Results& results) {
   constexpr int blocks = kGroup * kLanes<acc>;
@@ -91,10 +96,10 @@ void write_group(const View& out, bool channels_last, bool stream, const Group& 
     write(Output<Write::kSome, T, acc>{out, first, group.count, staged});
   else if (whole_lines && stream && out.stride_c * sizeof(T) % kLine == 0 &&
            reinterpret_cast<uintptr_t>(first) % kLine == 0)
-    write(Output<whole_lines ? Write::kPastCaches : Write::kWhole, T, acc>{out, first, group.count,
-                                                                           staged});
+    write(
+        Output<whole_lines ? Write::kPastCaches : plain, T, acc>{out, first, group.count, staged});
   else
-    write(Output<Write::kWhole, T, acc>{out, first, group.count, staged});
+    write(Output<plain, T, acc>{out, first, group.count, staged});
 }
 
 }  // namespace
