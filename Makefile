@@ -3,7 +3,7 @@
 #   PYTHON   the Python >= 3.10 that makes the environment, default python3
 #   VENV     the environment, default .venv; an existing one is taken as it is and completed
 #   PYTEST   further arguments of pytest, as in: make test PYTEST="-k channels -m slow"; -n0 runs the
-#            tests in one process, as a debugger needs it, instead of one on each processor
+#            tests in one process, as a debugger needs it, not one on each of up to 8 processors
 
 PYTHON ?= python3
 VENV ?= .venv

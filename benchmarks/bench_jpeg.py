@@ -7,8 +7,9 @@ comes after others finds no code of its own in the caches, and its first file ta
 more. The files are crops of scikit-image's photographs, written by Pillow with standard Huffman
 tables. Decoders make RGB pixels at full size; all of them are libjpeg-turbo, of different versions
 and called differently. They smooth chroma unless "replicated" is said. Readers of coefficients:
-jpeg2dct (as the paper's authors use it; dequantised values), jpeglib (quantised; it reads and
-writes files alone, here on a file system in memory where there is one), jpegio likewise.
+jpeg2dct (as the paper's authors use it; dequantised values; 4:4:4 it encodes again as 4:2:0),
+jpeglib (quantised, with its libjpeg-turbo; it reads files alone, here each written first, to a file
+system in memory where there is one), jpegio likewise.
 
 jpeg2dct (Uber Technologies, https://github.com/uber-research/jpeg2dct) has a licence of its own,
 for non-commercial purposes alone. freqops needs nothing of it.
@@ -63,7 +64,7 @@ Work: TypeAlias = Callable[[bytes], object]
 
 FILES = 24
 FILES_BEFORE = 4
-SECONDS = 6.0
+SECONDS, ROUNDS = 6.0, 9
 
 READING = Table(
     "Reading alone",
@@ -175,6 +176,7 @@ def readers() -> dict[str, Work]:
         return work
 
     if jpeglib := installed("jpeglib"):
+        jpeglib.version.set("turbo210")  # its default is libjpeg 6b
 
         def by_jpeglib(name: str) -> object:
             picture = jpeglib.read_dct(name)
@@ -191,7 +193,7 @@ def medians(work: Mapping[str, Work], files: Sequence[bytes], seconds: float) ->
     all files."""
     rounds: dict[str, list[float]] = {name: [] for name in work}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(rounds[OURS]) < 3:
+    while time.perf_counter() < end or len(rounds[OURS]) < ROUNDS:
         for name, call in work.items():
             for data in files[-FILES_BEFORE:]:
                 call(data)

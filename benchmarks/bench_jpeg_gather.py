@@ -67,7 +67,12 @@ def case(batch: str, subsampling: str, channels: int) -> tuple[Gathering, Planes
     return gathering(channels, subsampling), random_planes(*BATCHES[batch], subsampling)
 
 
-FORWARD = Table("Onto the grid of luma", "All rivals.", SIZES | FIGURES | QUALITIES | OTHERS)
+LAST = "freqops, channels_last"
+FORWARD = Table(
+    "Onto the grid of luma",
+    "All rivals against ours with a contiguous result; beside it ours in channels_last.",
+    SIZES | FIGURES | {"channels_last ms": "{:.3g}"} | QUALITIES | OTHERS,
+)
 
 
 @every_case
@@ -82,12 +87,14 @@ def bench_gather(batch: str, subsampling: str, channels: int, report: Report) ->
         calls[name] = lambda rival=rival: rival(planes)
     assert what.error(ours, exact) < TOLERANCE
     size = sum(p.nbytes for p in planes) + ours.nbytes
-    comparison = compare(calls, size, seconds=SECONDS, least=ROUNDS, twice=True)
+    last = {LAST: lambda: what.freqops(planes, memory_format=torch.channels_last)}
+    comparison = compare(calls, size, beside=last, seconds=SECONDS, least=ROUNDS, twice=True)
     row: Row = {
         "batch": batch,
         "subsampling": subsampling,
         "channels": channels,
         **figures(comparison),
+        "channels_last ms": 1e3 * comparison.beside[LAST],
         **qualities(comparison, calls, lambda result: what.error(result, exact)),
         "other rivals, ms": comparison.others,
     }
@@ -128,7 +135,7 @@ def bench_changed(change: str, subsampling: str, channels: int, report: Report) 
         OURS: lambda: what.freqops(planes, **CHANGES[change]),
         "plain": lambda: what.freqops(planes),
     }
-    took = interleaved(calls, SECONDS / 2, least=ROUNDS)
+    took = interleaved(calls, SECONDS / 2, least=ROUNDS, before=lambda name: calls[name]())
     row: Row = {
         "changed": change,
         "subsampling": subsampling,

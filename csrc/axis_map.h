@@ -32,7 +32,8 @@ using BlockMatrix = std::array<double, kBlock * kBlock>;  // [v, u]: from coeffi
 // Blocks after scaling by k/8.
 inline int64_t scaled(int64_t blocks, int64_t k) { return (blocks * k + kBlock - 1) / kBlock; }
 
-// D[v, i] = a_v cos((2 i + 1) v pi / (2 n)), the orthonormal DCT, of each length n up to kMaxScale.
+// D[v, i] = a_v cos((2 i + 1) v pi / (2 n)), the orthonormal DCT of each length n up to kMaxScale, its
+// first kBlock frequencies.
 struct Cosines {
   double of_length[kMaxScale + 1][kMaxScale][kBlock] = {};  // [n][i][v]
 
@@ -167,6 +168,19 @@ struct AxisView {
 };
 
 inline AxisMap axis_map(const AxisRequest& r) {
+  AxisMap map{};
+  map.blocks.reserve(size_t(r.count));
+  map.identity =
+      r.factor == 1 && !r.mirrored &&
+      std::all_of(r.scales, r.scales + r.scale_count, [](int64_t k) { return k == kBlock; });
+  if (map.identity) {
+    map.used = kBlock;
+    for (int64_t i = 0; i < r.count; ++i) map.blocks.push_back({r.begin + i, 1, 0});
+    for (int u = 0; u < kBlock; ++u)
+      for (int v = 0; v < kBlock; ++v) map.matrices.push_back(u == v ? 1.0f : 0.0f);
+    return map;
+  }
+
   std::vector<Scaling> scalings;
   int64_t blocks = r.blocks;
   for (int i = 0; i < r.scale_count; ++i) {
@@ -174,17 +188,7 @@ inline AxisMap axis_map(const AxisRequest& r) {
     scalings.emplace_back(blocks, i == 0 ? r.factor : 1, k);
     blocks = scaled(blocks, k);
   }
-  AxisMap map{};
-  map.identity =
-      r.factor == 1 && !r.mirrored &&
-      std::all_of(r.scales, r.scales + r.scale_count, [](int64_t k) { return k == kBlock; });
   map.used = scalings[0].used();
-  if (map.identity) {
-    for (int64_t i = 0; i < r.count; ++i) map.blocks.push_back({r.begin + i, 1, 0});
-    for (int u = 0; u < kBlock; ++u)
-      for (int v = 0; v < kBlock; ++v) map.matrices.push_back(u == v ? 1.0f : 0.0f);
-    return map;
-  }
 
   // Whether block d, or one that it comes from, has pixels beyond the last.
   const auto beyond = [&](int64_t d) {

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 import freqops
 from freqops import _library, info
@@ -251,7 +252,9 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sdist")
     command = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", folder]
     command += ["sdist", "--dist-dir", folder]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    # It works in the checkout, and tests may run in several processes.
+    with FileLock(tmp_path_factory.getbasetemp().parent / "sdist.lock"):
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (archive,) = folder.glob("freqops-*.tar.gz")
     with tarfile.open(archive) as file:
         file.extractall(folder, filter="data")

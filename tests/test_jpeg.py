@@ -84,7 +84,7 @@ def test_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
         assert (picture.height, picture.width) == size
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "gray"])
 @pytest.mark.parametrize(
     "options",
     [
@@ -97,11 +97,15 @@ def test_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     ],
     ids=str,
 )
-def test_ways_of_coding(tmp_path: Path, mode: str, options: dict[str, Any]) -> None:
+def test_ways_of_coding(tmp_path: Path, subsampling: str, options: dict[str, Any]) -> None:
+    mode = "L" if subsampling == "gray" else "RGB"
+    if mode == "RGB":
+        options = options | {"subsampling": subsampling}
     for size in [*SIZES, (83, 107)]:
-        for quality in (10, 95):
+        for quality in (1, 10, 95, 100):
             data = by_pillow(photograph("chelsea.png", *size), mode, quality=quality, **options)
             picture = assert_equals_jpeglib(data, tmp_path)
+            assert_shapes(picture, subsampling)
             assert picture.progressive == options.get("progressive", False)
 
 
@@ -162,11 +166,13 @@ def test_dequantized_values_are_those_of_jpeg2dct() -> None:
     module = pytest.importorskip(
         "jpeg2dct.numpy", reason="jpeg2dct is not installed: its licence is non-commercial"
     )
+    pixels = photograph("coffee.png", 96, 128)
     for quality in QUALITIES:
-        data = encoded(photograph("coffee.png", 96, 128), quality, "4:2:0")
-        picture = read_coefficients(data, dequantize=True)
-        for plane, want in zip(planes(picture), module.loads(data), strict=True):
-            assert np.array_equal(plane.numpy(), want)
+        for options in ({}, {"progressive": True}, {"restart_marker_blocks": 5}):
+            data = by_pillow(pixels, quality=quality, subsampling="4:2:0", **options)
+            picture = read_coefficients(data, dequantize=True)
+            for plane, want in zip(planes(picture), module.loads(data), strict=True):
+                assert np.array_equal(plane.numpy(), want)
 
 
 def test_dequantizing_multiplies_by_the_tables() -> None:

@@ -204,6 +204,12 @@ def test_layouts(backend: Backend, subsampling: str, layout: str) -> None:
         check(backend, b, selection(50), scale=scale, flip=flip)
 
 
+def test_the_stride_of_one_block_is_never_used(backend: Backend) -> None:
+    b = blocks("4:4:4", 1, 1, n=1)
+    far = b.map(lambda t: t.as_strided(t.shape, (64, 64, 2**60, 1)))
+    assert torch.equal(gather(backend, far, [0, 70]), gather(backend, b, [0, 70]))
+
+
 @pytest.mark.parametrize("subsampling", NAMES)
 def test_empty_batch(backend: Backend, subsampling: str) -> None:
     for tables in (None, "shared", "each"):

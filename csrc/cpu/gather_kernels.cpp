@@ -126,10 +126,9 @@ void map_tile(const GatherComponent& c, const Rows (&steps)[kBlock], const int16
   }
 }
 
-// Where blocks of a component are only chosen: those of a tile.
-//
-// Those of kAhead groups later are asked for meanwhile, into the second-level cache. They lie behind
-// those of the tile, or in rows with gaps near to that.
+// Where blocks of a component are only chosen: those of a tile. Meanwhile those of kAhead groups
+// later are asked for, into the second-level cache: they lie so far behind, or near to that where
+// rows have gaps.
 constexpr int kAhead = 3;
 
 struct Chosen {
@@ -138,14 +137,17 @@ struct Chosen {
   // Beyond the tile, its last.
   void find(const GatherComponent& c, const int16_t* picture, const Tile& tile, int64_t columns) {
     int64_t y = tile.by, x = tile.bx;
-    const auto ahead = uintptr_t(kAhead * kGroup * N * c.stride_x) * sizeof(int16_t);
+    const bool cropped = uint64_t(c.stride_y) > 2 * uint64_t(columns) * uint64_t(c.stride_x);
+    const uintptr_t ahead =
+        cropped ? 0 : uintptr_t(c.stride_x) * (kAhead * kGroup * N * sizeof(int16_t));
     for (int i = 0; i < N; ++i) {
       if (i < tile.count) {
         blocks[i] =
             picture + c.down.blocks[y].first * c.stride_y + c.across.blocks[x].first * c.stride_x;
         const uintptr_t later = reinterpret_cast<uintptr_t>(blocks[i]) + ahead;
-        for (int v = 0; v < c.rows; v += kLine / int(sizeof(Stored)))
-          __builtin_prefetch(reinterpret_cast<const char*>(later) + v * sizeof(Stored), 0, 2);
+        constexpr int rows = kLine / int(sizeof(Stored));
+        for (int v = 0; v < c.rows; v += rows)
+          prefetch<kLine, 0, 2>(reinterpret_cast<const void*>(later + v * sizeof(Stored)));
         if (++x == columns) x = 0, ++y;
       } else {
         blocks[i] = blocks[i - 1];

@@ -43,9 +43,10 @@ constexpr int kLine = 64;  // bytes of a cache line
 
 // The 24 rows of a tile of pixels, and as many channels as there are, are more streams than the
 // hardware follows. Beyond the end of a tensor is no fault.
-template <int bytes>
+template <int bytes, int written = 0, int locality = 3>
 FREQOPS_INLINE void prefetch(const void* from) {
-  for (int i = 0; i < bytes; i += kLine) __builtin_prefetch(static_cast<const char*>(from) + i);
+  for (int i = 0; i < bytes; i += kLine)
+    __builtin_prefetch(static_cast<const char*>(from) + i, written, locality);
 }
 
 template <class V>

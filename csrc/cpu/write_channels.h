@@ -31,9 +31,8 @@ struct Output {
   FREQOPS_INLINE void operator()(int channel, const Vec<acc> (&x)[kGroup]) const {
     if constexpr (write == Write::kWhole || write == Write::kFetching) {
       T* to = first + channel * out.stride_c;
-      constexpr int run = kGroup * kLanes<acc>;
-      for (int i = 0; write == Write::kFetching && i < run; i += kLine / int(sizeof(T)))
-        __builtin_prefetch(to + run + i, 1);
+      constexpr int run = kGroup * kLanes<acc>, bytes = run * int(sizeof(T));
+      if constexpr (write == Write::kFetching) prefetch<bytes, 1>(to + run);
       for (int g = 0; g < kGroup; ++g) store<acc>(to + g * kLanes<acc>, x[g]);
     } else if constexpr (write == Write::kPastCaches) {
       store_lines_past_caches<acc>(first + channel * out.stride_c, x);
