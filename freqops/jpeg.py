@@ -271,8 +271,7 @@ def read_many(
 
     Sources are taken from the iterable only as they are needed: at most two for each thread are
     read ahead of the result that is asked for. Closing the iterator, an error or Ctrl-C stops the
-    threads after the files that they are reading; after an error the iterator is finished, and gives
-    no more.
+    threads after the files that they are reading. After an error the iterator is finished.
 
     Args:
         sources: what `read_coefficients` takes, one for each picture.
