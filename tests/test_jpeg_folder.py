@@ -353,7 +353,7 @@ class TestFolder:
         whole = (root / "cat/a.jpg").read_bytes()
         (root / "cat/a.jpg").write_bytes(whole[: len(whole) // 2])
         small = (root / "emu/small.jpg").read_bytes()
-        (root / "emu/small.jpg").write_bytes(small[:-2] + b"left" + small[-2:])
+        (root / "emu/small.jpg").write_bytes(small[:-2] + b"leftover" + small[-2:])
         folder = JPEGFolder(root, JPEGTransform(24), tolerant=True)
         assert folder[0][0].shape == (24, 12, 15)
         assert (folder.damaged, folder.decoded) == (1, 0)
