@@ -215,7 +215,8 @@ def _read_array(function: str, channels: object) -> list[int]:
     dtype, shape = getattr(channels, "dtype", None), getattr(channels, "shape", None)
     if dtype is None or shape is None or not hasattr(channels, "tolist"):
         hint = ""
-        if isinstance(channels, int) and not isinstance(channels, bool):
+        is_int = isinstance(channels, int) and not isinstance(channels, bool)
+        if is_int and channels in range(1, CHANNELS + 1):
             hint = f" (ChannelSelection.of({channels}) is a selection of that size)"
         raise TypeError(f"{function}: channels must be {expected}, got {describe(channels)}{hint}")
     if torch.compiler.is_compiling():

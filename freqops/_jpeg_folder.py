@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from freqops._arguments import describe
+from freqops._jpeg_transform import JPEGTransform
 from freqops._pictures import SUFFIXES, decode, is_jpeg, read_stored
 from freqops.jpeg import MAX_PIXELS, JPEGCoefficients, UnsupportedJPEG, _Options
 
@@ -19,11 +21,20 @@ __all__ = ["JPEGFolder"]
 
 # Counters, one for each thread that decodes: the system numbers threads one after the other, so
 # those of two that are alive at a time rarely are equal modulo this, and then have to count within
-# the same microsecond to lose a count. 128 KiB.
+# the same microsecond to lose a count. 128 KiB for each of the two things that are counted.
 _COUNTERS = 1 << 14
+_DECODED, _DAMAGED = range(2)
 
 # Names in an error.
 _NAMED = 3
+
+
+@dataclasses.dataclass
+class _Way:
+    """How one picture went."""
+
+    decoded: bool = False
+    damaged: bool = False
 
 
 class JPEGFolder(Dataset[tuple[Tensor, int]]):
@@ -31,7 +42,8 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
 
     JPEG files are read as coefficients. Files of other formats, and JPEG files of a kind that is
     not read (CMYK, 12 bits and the like; those too small for the transform), are decoded to pixels
-    and transformed, and counted. What a file is, its first bytes say, not its name.
+    and counted; of these the transform gets pixels, a uint8 tensor. What a file is, its first bytes
+    say, not its name.
 
     For torch.utils.data.DataLoader with any number of workers, forked or spawned. With the same
     torch.manual_seed and number of workers batches are the same; a transform that draws nothing
@@ -43,7 +55,7 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
             freqops.transform.SUFFIXES, at any depth.
         transform: JPEGCoefficients, or uint8 RGB (3, H, W) of what is decoded, to a tensor: a
             ``JPEGTransform``. It must be picklable for spawned workers.
-        tolerant: of damaged JPEG files take what can be read, instead of raising.
+        tolerant: of damaged JPEG files take what can be read, instead of raising; they are counted.
         max_pixels: JPEG files of more pixels are refused; None means no limit. Other formats have
             Pillow's own.
         decode_others: False refuses what would have to be decoded.
@@ -106,13 +118,28 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
         self.samples = _samples(Path(root), self.classes)
         self.targets = [target for _, target in self.samples]
         # Workers write where this process reads.
-        self._counts = torch.zeros(_COUNTERS, dtype=torch.int64)
+        self._counts = torch.zeros(2, _COUNTERS, dtype=torch.int64)
         self._counts.share_memory_()  # type: ignore[no-untyped-call]
 
     @property
     def decoded(self) -> int:
-        """How many times a picture was decoded, by all workers together: each pass adds to it."""
-        return int(self._counts.sum())
+        """How many times a picture was decoded, by all workers together: each pass adds to it.
+
+        A count is lost where two threads whose system numbers are equal modulo 16384 count at the
+        same moment. Copies count for themselves, pickled ones too; DataLoader's workers count here.
+        """
+        return int(self._counts[_DECODED].sum())
+
+    @property
+    def damaged(self) -> int:
+        """How many times a picture was taken in spite of its damage, with ``tolerant``.
+
+        By all workers together: each pass adds to it. One that was decoded as well, being too small
+        for the transform, is in both; damage of other kinds of file is not known. A count is lost
+        where two threads whose system numbers are equal modulo 16384 count at the same moment.
+        Copies count for themselves, pickled ones too; DataLoader's workers count here.
+        """
+        return int(self._counts[_DAMAGED].sum())
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -127,8 +154,9 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
                 transform fails. The message names the file.
         """
         path, target = self.samples[index]
+        way = _Way()
         try:
-            return self._transformed(path), target
+            out = self._transformed(path, way)
         except (OSError, MemoryError, ImportError):
             raise
         except Exception as error:  # a transform of the user's raises anything
@@ -136,7 +164,13 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
             reason = str(error)
             if not isinstance(error, ValueError):
                 reason = f"{type(error).__name__}: {error}"
+            if way.decoded and not isinstance(self.transform, JPEGTransform):
+                reason += " (it had to be decoded: the transform got pixels, a uint8 tensor)"
             raise kind(f"JPEGFolder: {path!r}: {reason}") from error
+        counter = threading.get_native_id() % _COUNTERS
+        self._counts[_DECODED, counter] += way.decoded
+        self._counts[_DAMAGED, counter] += way.damaged
+        return out, target
 
     def __repr__(self) -> str:
         counts = f"{len(self)} pictures, {len(self.classes)} classes"
@@ -156,11 +190,12 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
         if not self._counts.is_shared():  # type: ignore[no-untyped-call]
             self._counts.share_memory_()  # type: ignore[no-untyped-call]
 
-    def _transformed(self, path: str) -> Tensor:
+    def _transformed(self, path: str, way: _Way) -> Tensor:
         jpeg = is_jpeg(path)
         if jpeg or not self.decode_others:
             try:
                 stored = read_stored(path, tolerant=self.tolerant, max_pixels=self.max_pixels)
+                way.damaged = bool(stored.damage)
                 return self.transform(stored)
             except UnsupportedJPEG as error:
                 if not self.decode_others:
@@ -170,9 +205,9 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
                 if jpeg:
                     raise
                 raise ValueError(f"{error} (decode_others=True decodes other formats)") from error
-        out = self.transform(decode(path))
-        self._counts[threading.get_native_id() % _COUNTERS] += 1
-        return out
+        pixels = decode(path)
+        way.decoded = True
+        return self.transform(pixels)
 
 
 def _classes(root: Path) -> list[str]:

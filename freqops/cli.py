@@ -205,7 +205,7 @@ def _transform_options(parser: argparse.ArgumentParser) -> None:
         "--tolerant",
         action="store_true",
         help="with --from-jpeg: take of damaged JPEG files what can be read, instead of skipping "
-        "them",
+        "them; they are named",
     )
     add("--dtype", choices=tuple(DTYPES), default="float32", help="default: float32")
     add(
@@ -229,7 +229,7 @@ def _transform_options(parser: argparse.ArgumentParser) -> None:
         "-q",
         "--quiet",
         action="store_true",
-        help="no progress bar, and no names of files that were decoded",
+        help="no progress bar, and no names of files that were decoded, or are damaged and taken",
     )
     parser.set_defaults(command=_transform)
 
@@ -357,6 +357,7 @@ def _transform(options: argparse.Namespace) -> int:
         options.resize or resize,
         options.crop or crop,
         "jpeg" if options.from_jpeg else "pixels",
+        options.tolerant,
     )
     jobs = plan(options.pictures, options.output, options.format)
 
@@ -371,9 +372,12 @@ def _transform(options: argparse.Namespace) -> int:
 
     def step(job: Job, outcome: Outcome) -> None:
         if outcome.broken is not None:
-            bar.write(f"freqops: skipped {job.source}: {outcome.broken}", file=sys.stderr)
-        elif outcome.decoded is not None and not options.quiet:
+            reason = outcome.broken.replace("(tolerant=True takes", "(--tolerant takes")
+            bar.write(f"freqops: skipped {job.source}: {reason}", file=sys.stderr)
+        if outcome.decoded is not None and not options.quiet:
             bar.write(f"freqops: decoded {job.source}: {outcome.decoded}", file=sys.stderr)
+        if outcome.damaged is not None and not options.quiet:
+            bar.write(f"freqops: damaged {job.source}: {outcome.damaged}", file=sys.stderr)
         bar.update()
 
     try:
@@ -383,14 +387,18 @@ def _transform(options: argparse.Namespace) -> int:
                 settings,
                 overwrite=options.overwrite,
                 workers=options.workers,
-                tolerant=options.tolerant,
                 step=step,
             )
     finally:
         torch.set_num_threads(threads)
     counts = [f"{summary.written} written"]
+    notes = []
     if summary.decoded:
-        counts[0] += f" ({summary.decoded} of them decoded: no JPEG coefficients to take)"
+        notes.append(f"{summary.decoded} of them decoded: no JPEG coefficients to take")
+    if summary.damaged:
+        notes.append(f"{summary.damaged} of them damaged: what could be read was taken")
+    if notes:
+        counts[0] += f" ({'; '.join(notes)})"
     if summary.done:
         counts.append(f"{summary.done} done before")
     if summary.broken:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -51,7 +52,9 @@ class Settings:
     of the square from the middle. source is "pixels", or "jpeg" for coefficients that were taken
     from JPEG files as they are where there were any, and from pixels elsewhere: both go the way of
     ``freqops.data.JPEGTransform``, with resize and crop in blocks, as near as eighths come; only
-    pictures too small for eighths have them exactly.
+    pictures too small for eighths have them exactly. tolerant, with source "jpeg": of damaged files
+    what could be read was taken, and zeros. Files of "jpeg" without this word are older and read as
+    False, but may hold either.
     """
 
     channels: ChannelSelection
@@ -63,6 +66,7 @@ class Settings:
     resize: int | None = None
     crop: int | None = None
     source: str = "pixels"
+    tolerant: bool = False
 
     def __post_init__(self) -> None:
         if len(set(self.channels.indices)) != len(self.channels):
@@ -76,6 +80,8 @@ class Settings:
                 "chroma and rounding must be '4:4:4' and 'none' with source 'jpeg', whose files "
                 f"have their own, got {self.chroma!r} and {self.rounding!r}"
             )
+        if self.source != "jpeg" and self.tolerant:
+            raise ValueError(f"tolerant must be False with source {self.source!r}, got True")
         if self.source == "jpeg" and self.dtype == "float64":
             raise ValueError(
                 "dtype must not be 'float64' with source 'jpeg', which is computed in float32"
@@ -87,8 +93,8 @@ class Settings:
     def words(self) -> str:
         """The settings as JSON: equal exactly where the settings are."""
         content = dataclasses.asdict(self) | {"channels": list(self.channels.indices)}
-        if self.source == "pixels":  # files without the word are of pixels
-            del content["source"]
+        if self.source == "pixels":  # files without the words are of pixels
+            del content["source"], content["tolerant"]
         return json.dumps(content, sort_keys=True)
 
     @classmethod
@@ -171,11 +177,11 @@ def read(path: str | os.PathLike[str]) -> Coefficients:
     """Reads a file that `freqops transform` wrote.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it is not there, or cannot be read.
         ValueError: it is no file of coefficients.
     """
     metadata = metadata_of(Path(path))
-    if str(path).endswith(".safetensors"):
+    if Path(path).suffix == ".safetensors":
         from safetensors.torch import load_file
 
         coefficients = load_file(path)["coefficients"]
@@ -189,14 +195,23 @@ def read(path: str | os.PathLike[str]) -> Coefficients:
 
 def metadata_of(path: Path) -> dict[str, str]:
     """What a file says about itself."""
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
     try:
+        if path.is_dir():
+            raise ValueError("it is a folder")
         if path.suffix == ".safetensors":
             from safetensors import safe_open
 
             with safe_open(path, "pt") as file:
                 metadata: dict[str, str] | None = file.metadata()
+        elif path.suffix == ".npy":
+            description = path.with_suffix(".json")
+            if not description.exists():
+                raise ValueError(f"there is no {description.name} beside it")
+            metadata = json.loads(description.read_text(encoding="utf-8"))
         else:
-            metadata = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            raise ValueError("its name ends in neither .safetensors nor .npy")
         if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
             raise ValueError(f'its "format" is not "{_FORMAT}"')
         if metadata.get("version") != str(_VERSION):

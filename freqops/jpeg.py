@@ -42,6 +42,9 @@ __all__ = [
 #: claim 65500 x 65500 pixels.
 MAX_PIXELS = 178_956_970
 
+# The end of errors about damaged files.
+_TOLERANT = " (tolerant=True takes what can be decoded)"
+
 _FOLDER = Path(__file__).parent
 
 _SOURCES = "a path, bytes, a buffer of bytes or a uint8 tensor"
@@ -83,6 +86,8 @@ class JPEGCoefficients:
         orientation: how to turn the picture upright, 1 to 8 as in EXIF; 1 where the file has none
             or an invalid one.
         progressive: whether the file is coded in scans of rising accuracy.
+        damage: what is missing or was wrong, in libjpeg-turbo's words, where tolerant=True took
+            the file all the same; empty for a sound file.
     """
 
     y: Tensor
@@ -95,12 +100,14 @@ class JPEGCoefficients:
     quantized: bool = True
     orientation: int = 1
     progressive: bool = False
+    damage: str = ""
 
     def __repr__(self) -> str:
         facts = [f"{self.height} x {self.width}", self.subsampling]
         facts.append("quantized" if self.quantized else "dequantized")
         facts += ["progressive"] if self.progressive else []
         facts += [f"orientation {self.orientation}"] if self.orientation != 1 else []
+        facts += ["damaged"] if self.damage else []
         return f"{type(self).__name__}({', '.join(facts)})"
 
     def upright(self) -> JPEGCoefficients:
@@ -208,8 +215,9 @@ def read_coefficients(
             to int16. Give `freqops.jpeg_gather` tables=None with such values, not the tables of the
             result, which would multiply them again; ``JPEGCoefficients.gather`` does so by itself.
         tolerant: of a damaged or truncated file give what could be decoded, and zeros for the rest,
-            instead of raising; blocks beside the damage may be wrong. A file with a broken header,
-            or of which nothing can be decoded, raises all the same.
+            instead of raising; blocks beside the damage may be wrong. The result's ``damage`` says
+            what was wrong. A file with a broken header, or of which nothing can be decoded, raises
+            all the same.
         max_pixels: width times height above which the file is refused before memory is taken; None
             means no limit.
 
@@ -263,7 +271,7 @@ def read_many(
 
     Sources are taken from the iterable only as they are needed: at most two for each thread are
     read ahead of the result that is asked for. Closing the iterator, an error or Ctrl-C stops the
-    threads after the files that they are reading.
+    threads after the files that they are reading. After an error the iterator is finished.
 
     Args:
         sources: what `read_coefficients` takes, one for each picture.
@@ -392,11 +400,13 @@ def _read(source: Source, number: str, options: _Options) -> JPEGCoefficients:
         data = _bytes(f"{call}: source{number}", source)
         name = f"{call}: source{number} of {len(data)} bytes"
     try:
-        planes, tables, subsampling, height, width, orientation, progressive = _jpeg.read(
+        planes, tables, subsampling, height, width, orientation, progressive, damage = _jpeg.read(
             data, options.dequantize, options.tolerant, options.max_pixels
         )
     except _jpeg.Unsupported as error:
         raise UnsupportedJPEG(f"{name}: {error}{_way_on(str(error))}") from None
+    except _jpeg.Damaged as error:
+        raise ValueError(f"{name}: {error}{_TOLERANT}") from None
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     except MemoryError as error:
@@ -414,6 +424,7 @@ def _read(source: Source, number: str, options: _Options) -> JPEGCoefficients:
         not options.dequantize,
         orientation,
         progressive,
+        damage,
     )
 
 

@@ -35,9 +35,6 @@ __all__ = [
 ]
 
 
-_Convert: TypeAlias = Callable[[Path], tuple[Coefficients, str | None]]
-
-
 @dataclasses.dataclass(frozen=True)
 class Job:
     """One picture and the file it becomes."""
@@ -48,21 +45,27 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How one picture went: why it is broken, why it was decoded, None where it was not."""
+    """How one picture went: why it is broken, why it was decoded, what is damaged; else None."""
 
     broken: str | None = None
     decoded: str | None = None
+    damaged: str | None = None
+
+
+_Convert: TypeAlias = Callable[[Path], tuple[Coefficients, Outcome]]
 
 
 @dataclasses.dataclass
 class Summary:
     """How a run went: files written, files found done, and each broken picture with its reason.
 
-    Of those written, ``decoded`` had no JPEG coefficients to take and went by their pixels.
+    Of those written, ``decoded`` had no JPEG coefficients to take and went by their pixels, and of
+    ``damaged`` what could be read was taken.
     """
 
     written: int = 0
     decoded: int = 0
+    damaged: int = 0
     done: int = 0
     broken: list[tuple[Path, str]] = dataclasses.field(default_factory=list)
 
@@ -123,18 +126,13 @@ def plan(
 
 
 def convert(
-    source: Path,
-    settings: Settings,
-    transform: JPEGTransform | None = None,
-    tolerant: bool = False,
-) -> tuple[Coefficients, str | None]:
+    source: Path, settings: Settings, transform: JPEGTransform | None = None
+) -> tuple[Coefficients, Outcome]:
     """Reads a picture and transforms it, with ``transform`` where there is one.
 
-    ``tolerant``, then: of damaged JPEG files what can be read.
-
     Returns:
-        The coefficients, and with ``transform``: None where the file's own were taken, or why it
-        was decoded.
+        The coefficients, and with ``transform`` why the picture was decoded, where the file's own
+        were not taken, and what is damaged.
     """
     if transform is None:
         picture = resize_and_crop(read_image(source), settings.resize, settings.crop)
@@ -147,17 +145,21 @@ def convert(
             rounding=settings.rounding,
             dtype=DTYPES[settings.dtype],
         )
-        return Coefficients(coefficients, (picture.shape[1], picture.shape[2]), settings), None
+        size = (picture.shape[1], picture.shape[2])
+        return Coefficients(coefficients, size, settings), Outcome()
+    damaged = None
     if is_jpeg(source):
         try:
-            coefficients, size = transform._sized(read_stored(source, tolerant=tolerant))
-            return Coefficients(coefficients, size, settings), None
+            stored = read_stored(source, tolerant=settings.tolerant)
+            damaged = stored.damage or None
+            coefficients, size = transform._sized(stored)
+            return Coefficients(coefficients, size, settings), Outcome(damaged=damaged)
         except UnsupportedJPEG as error:
             reason = reason_of(error)
     else:
         reason = "not a JPEG file"
     coefficients, size = transform._sized(read_image(source))
-    return Coefficients(coefficients, size, settings), reason
+    return Coefficients(coefficients, size, settings), Outcome(decoded=reason, damaged=damaged)
 
 
 def transform_of(settings: Settings) -> JPEGTransform | None:
@@ -181,15 +183,17 @@ def transform_of(settings: Settings) -> JPEGTransform | None:
 
 
 def is_done(job: Job, settings: Settings) -> bool:
-    """Whether the file is there, made with the same settings.
+    """Whether the file is there, made with the same settings, or strictly where they are tolerant:
+    of sound files the numbers are the same.
 
     Raises:
         ValueError: a file is there that was made with others, or by something else.
     """
     if not job.target.exists():
         return False
+    strict = dataclasses.replace(settings, tolerant=False)
     try:
-        same = metadata_of(job.target)["settings"] == settings.words()
+        same = metadata_of(job.target)["settings"] in (settings.words(), strict.words())
     except (OSError, ValueError):
         same = False
     if not same:
@@ -206,7 +210,6 @@ def run(
     *,
     overwrite: bool = False,
     workers: int = 1,
-    tolerant: bool = False,
     step: Callable[[Job, Outcome], None] = lambda job, outcome: None,
 ) -> Summary:
     """Converts every picture that is not done yet; a broken one is noted, and the others go on.
@@ -216,8 +219,6 @@ def run(
         settings: for all of them.
         overwrite: convert also those that are done.
         workers: threads that read, transform and write.
-        tolerant: with source "jpeg", take of damaged JPEG files what can be read. What is done
-            counts as done either way: of sound files the numbers are the same.
         step: called for each picture that is through.
 
     Raises:
@@ -225,9 +226,7 @@ def run(
             such a crop; nothing was written then.
         OSError: a file cannot be written.
     """
-    one = functools.partial(
-        convert, settings=settings, transform=transform_of(settings), tolerant=tolerant
-    )
+    one = functools.partial(convert, settings=settings, transform=transform_of(settings))
     summary = Summary()
     waiting = []
     for job in jobs:
@@ -241,6 +240,7 @@ def run(
             if outcome.broken is None:
                 summary.written += 1
                 summary.decoded += outcome.decoded is not None
+                summary.damaged += outcome.damaged is not None
             else:
                 summary.broken.append((job.source, outcome.broken))
             step(job, outcome)
@@ -267,12 +267,12 @@ def _in_threads(
 
 def _one(job: Job, one: _Convert) -> Outcome:
     try:
-        content, decoded = one(job.source)
+        content, outcome = one(job.source)
     except (OSError, ValueError, MemoryError, RuntimeError) as error:
         # torch has a RuntimeError for what does not fit into memory.
         return Outcome(broken=reason_of(error))
     write(content, job.target)
-    return Outcome(decoded=decoded)
+    return outcome
 
 
 def reason_of(error: BaseException) -> str:

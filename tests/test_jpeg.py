@@ -259,6 +259,16 @@ def test_kinds_that_are_refused_by_name(
         assert read_image(path).shape == (3, 16, 16)
 
 
+def test_pixels_know_no_tolerance_that_a_reason_could_name(tmp_path: Path) -> None:
+    data, path = rare("2 components"), tmp_path / "file.jpg"
+    path.write_bytes(data[:2] + b"between" + data[2:])
+    words = r"7 extraneous bytes before marker .* \(bytes are left over or missing\)"
+    with pytest.raises(ValueError, match=rf"{words} \(tolerant=True takes"):
+        read_coefficients(path)
+    with pytest.raises(ValueError, match=rf"file.jpg': .*{words}$"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("factors", ["3x1_1x1_1x1", "2x2_2x1_1x1", "1x1_2x2_2x2"])
 def test_sampling_factors_that_are_refused(factors: str) -> None:
     words = f"sampling factors {factors.replace('_', ', ')} is not read, only .* and gray{WAY_ON}$"

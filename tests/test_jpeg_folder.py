@@ -339,14 +339,37 @@ class TestFolder:
         (root / "cat/a.jpg").write_bytes(whole[: len(whole) // 2])
         (root / "dog/d.jpg").write_bytes(b"nothing of the kind")
         folder = JPEGFolder(root, JPEGTransform(24))
-        for i, name in ((0, "cat/a.jpg"), (4, "dog/d.jpg")):
-            with pytest.raises(ValueError, match=name):
+        for i, words in (
+            (0, r"cat/a.jpg': .*Premature end.* \(tolerant=True takes what can be decoded\)$"),
+            (4, r"dog/d.jpg': not a JPEG file: it looks like text$"),
+        ):
+            with pytest.raises(ValueError, match=words):
                 folder[i]
-        assert folder.decoded == 0
-        tolerant = JPEGFolder(root, JPEGTransform(24), tolerant=True)
-        assert tolerant[0][0].shape == (24, 12, 15)
+        assert folder.decoded == folder.damaged == 0
         with pytest.raises(ValueError, match=r"cat/b.JPEG.*pixels"):
             JPEGFolder(root, JPEGTransform(24), max_pixels=10000)[1]
+
+    def test_damaged_files_are_counted_where_tolerated(self, root: Path) -> None:
+        whole = (root / "cat/a.jpg").read_bytes()
+        (root / "cat/a.jpg").write_bytes(whole[: len(whole) // 2])
+        small = (root / "emu/small.jpg").read_bytes()
+        (root / "emu/small.jpg").write_bytes(small[:-2] + b"leftover" + small[-2:])
+        folder = JPEGFolder(root, JPEGTransform(24), tolerant=True)
+        assert folder[0][0].shape == (24, 12, 15)
+        assert (folder.damaged, folder.decoded) == (1, 0)
+        folder[1], folder[5]  # sound, and a PNG
+        assert (folder.damaged, folder.decoded) == (1, 1)
+        both = JPEGFolder(root, JPEGTransform(24, preprocess=(64, 64)), tolerant=True)
+        assert both[6][0].shape == (24, 8, 8)
+        assert (both.damaged, both.decoded) == (1, 1)
+
+        def fails(picture: object) -> Tensor:
+            raise KeyError("mean")
+
+        failing = JPEGFolder(root, fails, tolerant=True)
+        with pytest.raises(ValueError, match=r"a.jpg': KeyError: 'mean'$"):
+            failing[0]
+        assert failing.damaged == 0
 
     @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than processors
     @pytest.mark.parametrize(
@@ -355,7 +378,9 @@ class TestFolder:
     def test_counts_of_all_workers_arrive(self, root: Path, start: str, persistent: bool) -> None:
         for i in range(12):
             smooth(70, 75, i).save(root / f"emu/{i}.png")
-        folder = JPEGFolder(root, JPEGTransform(24))
+        whole = (root / "cat/a.jpg").read_bytes()
+        (root / "cat/a.jpg").write_bytes(whole[: len(whole) // 2])
+        folder = JPEGFolder(root, JPEGTransform(24), tolerant=True)
         loader = DataLoader(
             folder,
             batch_size=2,
@@ -367,8 +392,10 @@ class TestFolder:
         for epoch in range(1, 3):
             assert sum(len(labels) for _, labels in loader) == 19
             assert folder.decoded == epoch * (OTHERS + 12)
-        folder[5]
+            assert folder.damaged == epoch
+        folder[0], folder[5]
         assert folder.decoded == 2 * (OTHERS + 12) + 1
+        assert folder.damaged == 3
 
     def test_copies_count_for_themselves_and_still_share(self, root: Path) -> None:
         folder = JPEGFolder(root, JPEGTransform(24))
@@ -462,9 +489,11 @@ class TestFolder:
         def fails(picture: object) -> Tensor:
             raise KeyError("mean")
 
-        with pytest.raises(ValueError, match=r"cat/a.jpg': KeyError: 'mean'$") as caught:
-            JPEGFolder(root, fails)[0]
-        assert isinstance(caught.value.__cause__, KeyError)
+        pixels = r" \(it had to be decoded: the transform got pixels, a uint8 tensor\)"
+        for i, name, way in ((0, "cat/a.jpg", ""), (5, "png.jpg", pixels)):
+            with pytest.raises(ValueError, match=f"{name}': KeyError: 'mean'{way}$") as caught:
+                JPEGFolder(root, fails)[i]
+            assert isinstance(caught.value.__cause__, KeyError)
 
     @pytest.mark.parametrize(
         ("name", "data", "reason"),

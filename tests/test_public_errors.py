@@ -83,6 +83,8 @@ REFUSED: list[tuple[type[Exception], str, Callable[[], object]]] = [
         r"\(ChannelSelection.of\(24\) is a selection of that size\)",
         lambda: block_dct(X, 24),
     ),
+    (TypeError, "a list or a tuple of integers, got 193$", lambda: block_dct(X, 193)),
+    (TypeError, "a list or a tuple of integers, got 0$", lambda: block_dct(X, 0)),
     (TypeError, "a list or a tuple of integers, got True$", lambda: block_dct(X, True)),
     (
         TypeError,

@@ -475,6 +475,31 @@ def test_reading_something_else_names_the_file(tmp_path, name):
         read(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("0.jpg", "its name ends in neither .safetensors nor .npy"),
+        ("0", "its name ends in neither .safetensors nor .npy"),
+        ("0.npy", "there is no 0.json beside it"),
+        ("folder", "it is a folder"),
+        ("folder.safetensors", "it is a folder"),
+        ("folder.npy", "it is a folder"),
+    ],
+)
+def test_reading_names_the_path_that_was_given(tmp_path, name, words):
+    path = tmp_path / name
+    with pytest.raises(FileNotFoundError) as missing:
+        read(path)
+    assert missing.value.filename == str(path)
+    if name.startswith("folder"):
+        path.mkdir()
+    else:
+        path.touch()
+    with pytest.raises(ValueError, match="path must name coefficients") as raised:
+        read(str(path))
+    assert str(raised.value).endswith(f"wrote, got {str(path)!r}: {words}")
+
+
 def test_an_unknown_version_is_refused(tmp_path, monkeypatch):
     content = Coefficients(torch.zeros(1, 1, 1), (8, 8), Settings(ChannelSelection([0])))
     monkeypatch.setattr(freqops.files, "_VERSION", 99)

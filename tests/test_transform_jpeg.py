@@ -148,12 +148,57 @@ def test_from_jpeg_tolerant_completes_a_run(tmp_path, capsys):
     (photos / "cut.jpg").write_bytes(whole[: 2 * len(whole) // 3])
     arguments = [photos, "-o", tmp_path / "out", "--from-jpeg"]
     assert transform(*arguments) == 1
-    assert capsys.readouterr().out.startswith("1 written, 1 broken and skipped")
+    reason = "Premature end of JPEG file (the file is truncated)"
+    out, err = capsys.readouterr()
+    assert out.startswith("1 written, 1 broken and skipped")
+    way = "(--tolerant takes what can be decoded)"
+    assert err == f"freqops: skipped {photos / 'cut.jpg'}: {reason} {way}\n"
     assert transform(*arguments, "--tolerant") == 0
-    assert capsys.readouterr().out.startswith("1 written, 1 done before")
+    out, err = capsys.readouterr()
+    counts = "1 written (1 of them damaged: what could be read was taken)"
+    assert out == f"{counts}, 1 done before: {tmp_path / 'out'}\n"
+    assert err == f"freqops: damaged {photos / 'cut.jpg'}: {reason}\n"
     sound, cut = (read(tmp_path / f"out/{name}.jpg.safetensors") for name in ("a", "cut"))
     assert torch.equal(cut.coefficients[:, :4], sound.coefficients[:, :4])
     assert not cut.coefficients[:, -1].equal(sound.coefficients[:, -1])
+    assert (sound.settings.tolerant, cut.settings.tolerant) == (False, True)
+    # What damage made is not taken for a strict run's.
+    assert transform(*arguments) == 2
+    assert "cut.jpg.safetensors is there already, but was not made" in capsys.readouterr().err
+    assert transform(*arguments, "--tolerant") == 0
+    assert capsys.readouterr() == (f"0 written, 2 done before: {tmp_path / 'out'}\n", "")
+    assert transform(*arguments, "--tolerant", "--overwrite", "--quiet") == 0
+    counts = "2 written (1 of them damaged: what could be read was taken)"
+    assert capsys.readouterr() == (f"{counts}: {tmp_path / 'out'}\n", "")
+
+
+def test_from_jpeg_of_a_damaged_picture_that_is_decoded_says_both(tmp_path, capsys):
+    file = tmp_path / "a.jpg"
+    photograph(20, 24).save(file)
+    file.write_bytes(file.read_bytes()[:-2] + b"leftover" + b"\xff\xd9")
+    arguments = [file, "-o", tmp_path, "--from-jpeg", "--tolerant", "--resize", 96, "--crop", 96]
+    assert transform(*arguments) == 0
+    out, err = capsys.readouterr()
+    decoded = "1 of them decoded: no JPEG coefficients to take"
+    damaged = "1 of them damaged: what could be read was taken"
+    assert out == f"1 written ({decoded}; {damaged}): {tmp_path}\n"
+    assert [line.split()[1] for line in err.splitlines()] == ["decoded", "damaged"]
+
+
+def test_from_jpeg_takes_no_file_for_done_that_does_not_say_whether_damage_was_tolerated(
+    tmp_path, capsys
+):
+    photograph(40, 56).save(tmp_path / "a.jpg")
+    arguments = [tmp_path / "a.jpg", "-o", tmp_path, "--from-jpeg", "--format", "npy"]
+    assert transform(*arguments) == 0
+    description = tmp_path / "a.jpg.json"
+    words = description.read_text()
+    description.write_text(words.replace(r", \"tolerant\": false", ""))
+    assert description.read_text() != words
+    assert read(tmp_path / "a.jpg.npy").settings.source == "jpeg"
+    for tolerant in ([], ["--tolerant"]):
+        assert transform(*arguments, *tolerant) == 2
+        assert "was not made with these options" in capsys.readouterr().err
 
 
 def test_from_jpeg_of_a_picture_too_small_for_eighths_is_decoded(tmp_path, capsys):
@@ -202,10 +247,14 @@ def test_from_jpeg_normalises(tmp_path):
 
 def test_settings_of_pixels_read_as_they_were_written_before_there_was_a_source():
     words = Settings(ChannelSelection.square(24)).words()
-    assert "source" not in json.loads(words)
+    assert not {"source", "tolerant"} & set(json.loads(words))
     assert Settings.from_words(words).source == "pixels"
     jpeg = Settings(ChannelSelection.square(24), source="jpeg")
     assert Settings.from_words(jpeg.words()) == jpeg
+    tolerant = Settings(ChannelSelection.square(24), source="jpeg", tolerant=True)
+    assert Settings.from_words(tolerant.words()) == tolerant != jpeg
+    with pytest.raises(ValueError, match="tolerant must be False with source 'pixels', got True"):
+        Settings(ChannelSelection.square(24), tolerant=True)
     with pytest.raises(ValueError, match="source must be one of pixels, jpeg, got 'film'"):
         Settings(ChannelSelection.square(24), source="film")
     with pytest.raises(ValueError, match="chroma and rounding must be"):

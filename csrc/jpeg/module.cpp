@@ -23,6 +23,11 @@ class Unsupported : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+class Damaged : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 // int16 [rows, columns, 64]: a view of what the decoder wrote, which the array keeps and frees.
 py::array values_of(Plane* plane) {
   int16_t* values = plane->values.get();
@@ -65,6 +70,7 @@ py::tuple read_bytes(const py::buffer& source, bool dequantize, bool tolerant,
   }
   switch (outcome) {
     case Outcome::kBroken: throw py::value_error(reason);
+    case Outcome::kDamaged: throw Damaged(reason);
     case Outcome::kUnsupported: throw Unsupported(reason);
     case Outcome::kNoMemory:
       PyErr_SetString(PyExc_MemoryError, reason.c_str());
@@ -74,7 +80,7 @@ py::tuple read_bytes(const py::buffer& source, bool dequantize, bool tolerant,
   py::list planes;
   for (int i = 0; i < picture.components; ++i) planes.append(values_of(&picture.planes[i]));
   return py::make_tuple(planes, tables_of(picture), picture.subsampling, picture.height,
-                        picture.width, picture.orientation, picture.progressive);
+                        picture.width, picture.orientation, picture.progressive, picture.damage);
 }
 
 }  // namespace
@@ -86,6 +92,7 @@ py::tuple read_bytes(const py::buffer& source, bool dequantize, bool tolerant,
 PYBIND11_MODULE(_jpeg, module) {
   using namespace freqops::jpeg;
   py::register_exception<Unsupported>(module, "Unsupported", PyExc_ValueError);
+  py::register_exception<Damaged>(module, "Damaged", PyExc_ValueError);
   module.attr("LIBJPEG_TURBO") = FREQOPS_EXPANDED_TEXT(LIBJPEG_TURBO_VERSION);
   module.attr("MAX_SCANS") = kMaxScans;
   module.def("read", &read_bytes, py::arg("source"), py::arg("dequantize"), py::arg("tolerant"),

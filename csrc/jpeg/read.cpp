@@ -65,10 +65,11 @@ Outcome read(const uint8_t* data, size_t size, const Options& options, Picture* 
   const std::string missing = missing_scans(cinfo, frame);
   if (!missing.empty() && !options.tolerant) {
     *reason = missing + ": the file is truncated or damaged";
-    return Outcome::kBroken;
+    return Outcome::kDamaged;
   }
-  if ((damaged || !missing.empty()) && all_zero(session.arrays[0])) {
-    *reason = "no coefficient could be decoded: " + (damaged ? session.warning : missing);
+  const std::string damage = damaged ? session.warning : missing;
+  if (!damage.empty() && all_zero(session.arrays[0])) {
+    *reason = "no coefficient could be decoded: " + damage;
     return Outcome::kBroken;
   }
 
@@ -78,6 +79,7 @@ Outcome read(const uint8_t* data, size_t size, const Options& options, Picture* 
   picture->width = static_cast<int>(frame.width);
   picture->orientation = orientation_of(cinfo);
   picture->progressive = frame.progressive;
+  picture->damage = damage;
   for (int i = 0; i < frame.components; ++i) {
     const jpeg_component_info& component = cinfo.comp_info[i];
     const JQUANT_TBL* table = component.quant_table;

@@ -23,7 +23,8 @@ constexpr int64_t kMaxPasses = int64_t{1} << 26;
 
 enum class Outcome {
   kRead,
-  kBroken,       // the bytes are no JPEG file, or a damaged one, or more than a limit allows
+  kBroken,       // the bytes are no JPEG file, or nothing can be decoded, or a limit is exceeded
+  kDamaged,      // a damaged file, of which Options::tolerant may take what is there
   kUnsupported,  // a sound file of a kind that is not read
   kNoMemory,
 };
@@ -55,6 +56,7 @@ struct Picture {
   int width = 0;
   int orientation = 1;  // EXIF: 1 ... 8
   bool progressive = false;
+  std::string damage;  // what was tolerated; empty for a sound file
 };
 
 // Decodes data into picture. Otherwise `reason` says in words what is wrong.

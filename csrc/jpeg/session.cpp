@@ -87,7 +87,7 @@ void emit_message(j_common_ptr cinfo, int level) {
   }
   if (!session->options.tolerant) {
     describe(session->errors, session->reason, sizeof(session->reason));
-    session->fail(Outcome::kBroken);
+    session->fail(Outcome::kDamaged);
   }
   if (session->errors.num_warnings++ == 0) {
     describe(session->errors, session->warning, sizeof(session->warning));
