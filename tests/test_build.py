@@ -1,5 +1,6 @@
 """What is built: stable symbols, instruction sets kept apart, the recipe's settings, the sdist."""
 
+import fcntl
 import json
 import os
 import re
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
 
 import freqops
 from freqops import _library, info
@@ -253,7 +253,8 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", folder]
     command += ["sdist", "--dist-dir", folder]
     # It works in the checkout, and tests may run in several processes.
-    with FileLock(tmp_path_factory.getbasetemp().parent / "sdist.lock"):
+    with (tmp_path_factory.getbasetemp().parent / "sdist.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (archive,) = folder.glob("freqops-*.tar.gz")
     with tarfile.open(archive) as file:
