@@ -3,7 +3,7 @@ PyTorch.
 
 Written by `make bench PYTEST="--tables benchmarks/results"`. All candidates of a row take turns in
 one process, in at least 15 rounds, with memory that malloc keeps; medians. A turn is two calls, of
-which the second counts: the caches hold what a candidate itself left, as in a loop over files. Each
+which the second counts: the caches hold what a candidate itself left. Each
 is first checked against ours. int16 values and a table of steps for each component, float32
 results, one thread, noise. Channels are those of `ChannelSelection.square`.
 

@@ -168,8 +168,9 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
                 reason += " (it had to be decoded: the transform got pixels, a uint8 tensor)"
             raise kind(f"JPEGFolder: {path!r}: {reason}") from error
         counter = threading.get_native_id() % _COUNTERS
-        self._counts[_DECODED, counter] += way.decoded
-        self._counts[_DAMAGED, counter] += way.damaged
+        for what, happened in ((_DECODED, way.decoded), (_DAMAGED, way.damaged)):
+            if happened:
+                self._counts[what, counter] += 1
         return out, target
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from freqops._arguments import describe
-from freqops.jpeg import _TOLERANT, MAX_PIXELS, JPEGCoefficients, read_coefficients
+from freqops.jpeg import MAX_PIXELS, TOLERANT, JPEGCoefficients, read_coefficients
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,7 +107,7 @@ def _unidentified(path: str | os.PathLike[str]) -> str:
         except ImportError:
             pass
         except ValueError as error:
-            return str(error).removesuffix(_TOLERANT)  # pixels know no tolerance
+            return str(error).removesuffix(TOLERANT)  # pixels know no tolerance
     return "cannot identify its format" if os.path.getsize(path) else "it is empty"
 
 

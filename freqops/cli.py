@@ -309,6 +309,7 @@ def _selection(text: str) -> ChannelSelection:
 def _transform(options: argparse.Namespace) -> int:
     from freqops.data import SIZES
     from freqops.files import Settings
+    from freqops.jpeg import TOLERANT
     from freqops.statistics import ChannelStatistics
     from freqops.transform import Job, Outcome, plan, run
 
@@ -369,10 +370,11 @@ def _transform(options: argparse.Namespace) -> int:
     torch.set_num_threads(1 if options.workers > 1 else threads)
     # disable=None: no bar where stderr is a file.
     bar = tqdm(total=len(jobs), unit=" pictures", disable=True if options.quiet else None)
+    way_out = TOLERANT.replace("tolerant=True", "--tolerant")
 
     def step(job: Job, outcome: Outcome) -> None:
         if outcome.broken is not None:
-            reason = outcome.broken.replace("(tolerant=True takes", "(--tolerant takes")
+            reason = outcome.broken.replace(TOLERANT, way_out)
             bar.write(f"freqops: skipped {job.source}: {reason}", file=sys.stderr)
         if outcome.decoded is not None and not options.quiet:
             bar.write(f"freqops: decoded {job.source}: {outcome.decoded}", file=sys.stderr)

@@ -43,7 +43,7 @@ __all__ = [
 MAX_PIXELS = 178_956_970
 
 # The end of errors about damaged files.
-_TOLERANT = " (tolerant=True takes what can be decoded)"
+TOLERANT = " (tolerant=True takes what can be decoded)"
 
 _FOLDER = Path(__file__).parent
 
@@ -406,7 +406,7 @@ def _read(source: Source, number: str, options: _Options) -> JPEGCoefficients:
     except _jpeg.Unsupported as error:
         raise UnsupportedJPEG(f"{name}: {error}{_way_on(str(error))}") from None
     except _jpeg.Damaged as error:
-        raise ValueError(f"{name}: {error}{_TOLERANT}") from None
+        raise ValueError(f"{name}: {error}{TOLERANT}") from None
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     except MemoryError as error:

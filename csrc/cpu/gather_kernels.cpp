@@ -290,12 +290,11 @@ void run(const Gather& p, int64_t begin, int64_t end) {
     const Group group = group_at(i, p.out.height * p.out.width, kGroup * N);
     if (group.n != scales_of) scales.read(p, group.n);
     scales_of = group.n;
-    write_group<T, float, Write::kFetching>(p.out, p.channels_last, false, group, staged,
-                                            [&](const auto& out) {
-                                              for (int k = 0; k < kComponents; ++k)
-                                                if (p.components[k].rows > 0)
-                                                  gather_component(p, k, scales, group, work, out);
-                                            });
+    const auto results = [&](const auto& out) {
+      for (int k = 0; k < kComponents; ++k)
+        if (p.components[k].rows > 0) gather_component(p, k, scales, group, work, out);
+    };
+    write_group<T, float, Write::kFetching>(p.out, p.channels_last, false, group, staged, results);
   }
   std::free(work.mapped);
 }
