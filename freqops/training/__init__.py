@@ -1,0 +1,1 @@
+"""Training of frequency networks on folders of pictures, in one process or many."""
