@@ -202,8 +202,6 @@ def assert_close(
     assert got.dtype == want.dtype and got.shape == want.shape
     largest = want.abs().max() if scale is None else scale
     error = (got.double() - want.double()).abs().max() / largest.clamp(min=1e-30)
-        want.abs().max() if scale is None else scale
-    )
     assert error <= TOLERANCE[dtype], f"{error:.1e}"
 
 
