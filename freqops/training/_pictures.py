@@ -51,7 +51,7 @@ class Sample(NamedTuple):
     value: Tensor | None
     """None: the picture is broken, and none was taken in its place."""
     label: int
-    index: int
+    number: int
     broken: tuple[tuple[str, str], ...]
     """Names and reasons."""
 
@@ -63,7 +63,7 @@ class Batch(NamedTuple):
     """(N, ...); (0,) where all were broken."""
     labels: Tensor
     """(N,) int64."""
-    indices: list[int]
+    numbers: list[int]
     broken: list[tuple[str, str]]
     """Names and reasons of what was skipped."""
 
@@ -154,7 +154,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(
         torch.stack(values) if values else torch.empty(0),
         torch.tensor([sample.label for sample, _ in read], dtype=torch.int64),
-        [sample.index for sample, _ in read],
+        [sample.number for sample, _ in read],
         [pair for sample in samples for pair in sample.broken],
     )
 
@@ -231,8 +231,8 @@ def loader(
     if not isinstance(workers, int) or workers < 0:
         raise ValueError(f"workers must be an integer of at least 0, got {describe(workers)}")
     return DataLoader(
-        pictures,
-        batch_sampler=batches,  # type: ignore[arg-type]
+        pictures,  # type: ignore[arg-type]
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=device.type == "cuda",
