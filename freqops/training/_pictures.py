@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -25,6 +25,7 @@ __all__ = [
     "View",
     "collate",
     "loader",
+    "read",
 ]
 
 BROKEN = ("skip", "fail")
@@ -239,6 +240,19 @@ def loader(
         worker_init_fn=_quiet,
         persistent_workers=workers > 0,
     )
+
+
+def read(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches of a loader; errors in its workers without the text of their tracebacks."""
+    try:
+        yield from batches
+    except Exception as error:
+        text = str(error)
+        if not text.startswith("Caught ") or "worker process" not in text:
+            raise
+        # The last line of a traceback: type and message.
+        kind, _, message = text.rstrip().splitlines()[-1].partition(": ")
+        raise type(error)(message or kind) from error
 
 
 def _quiet(worker: int) -> None:
