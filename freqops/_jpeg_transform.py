@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, SupportsIndex
 
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from freqops import _arguments
-from freqops._arguments import describe, integer
+from freqops._arguments import describe
 from freqops._block_dct import block_dct
 from freqops._jpeg_gather import RESULTS
 from freqops._jpeg_geometry import (
@@ -27,7 +27,7 @@ from freqops._jpeg_geometry import (
 )
 from freqops._jpeg_picture import gather, middle, upright
 from freqops._modules import counted
-from freqops._pictures import SIZES, describe_tensor, resize_and_crop
+from freqops._pictures import check_sizes, describe_tensor, resize_and_crop
 from freqops.channels import ChannelSelection
 from freqops.jpeg import JPEGCoefficients, UnsupportedJPEG
 
@@ -112,14 +112,9 @@ class JPEGTransform:
             raise type(error)(f"{name}: {error}") from None
         self.mean = None if statistics is None else statistics.mean.float()
         self.std = None if statistics is None else statistics.std.float()
-        self.resize, self.crop = _sizes(preprocess)
+        self.resize, self.crop = check_sizes(f"{name}: ", "preprocess", preprocess, train)
         self.train = train
         self.dtype = dtype
-        if train and self.crop is None:
-            raise ValueError(f"{name}: preprocess must have a crop with train=True, got none")
-        resize, crop = self.resize, self.crop
-        if not train and resize is not None and crop is not None and crop > resize:
-            raise ValueError(f"{name}: crop {crop} must not be larger than the short side {resize}")
 
     def __call__(self, picture: JPEGCoefficients | Tensor) -> Tensor:
         """Frequency channels of one picture.
@@ -256,32 +251,3 @@ def _scaled(picture: Tensor, scale_y: tuple[int, ...], scale_x: tuple[int, ...])
 
 def _rounded(pixels: Tensor) -> Tensor:
     return pixels[0].round().clamp(0, 255).to(torch.uint8)
-
-
-def _sizes(
-    preprocess: str | tuple[int | None, int | None] | None,
-) -> tuple[int | None, int | None]:
-    """The short side after the resize and the side of the crop."""
-    if preprocess is None:
-        return None, None
-    if isinstance(preprocess, str) and preprocess in SIZES:
-        return SIZES[preprocess]
-    if isinstance(preprocess, str) or not isinstance(preprocess, Sequence) or len(preprocess) != 2:
-        names = ", ".join(map(repr, SIZES))
-        raise (ValueError if isinstance(preprocess, str) else TypeError)(
-            f"JPEGTransform: preprocess must be {names}, a pair (resize, crop) or None, "
-            f"got {preprocess!r}"
-        )
-    sizes: list[int | None] = []
-    for name, value in zip(("resize", "crop"), preprocess, strict=True):
-        try:
-            size = None if value is None else integer("JPEGTransform", name, value)
-        except TypeError:
-            raise TypeError(
-                f"JPEGTransform: {name} must be an integer or None, got {describe(value)} "
-                f"in preprocess={preprocess!r}"
-            ) from None
-        if size is not None and size < 1:
-            raise ValueError(f"JPEGTransform: {name} must be at least 1, got {size}")
-        sizes.append(size)
-    return sizes[0], sizes[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from freqops._arguments import describe
+from freqops._arguments import describe, integer
 from freqops.jpeg import MAX_PIXELS, TOLERANT, JPEGCoefficients, read_coefficients
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "SIZES",
     "SUFFIXES",
     "ToTensor",
+    "check_sizes",
     "decode",
     "describe_tensor",
     "is_jpeg",
@@ -268,3 +270,53 @@ def resize_and_crop(picture: Tensor, resize: int | None, crop: int | None) -> Te
         top, left = round((height - crop) / 2), round((width - crop) / 2)
         picture = picture[:, top : top + crop, left : left + crop]
     return picture
+
+
+def check_sizes(
+    prefix: str,
+    argument: str,
+    value: str | tuple[int | None, int | None] | None,
+    train: bool,
+    optional: bool = True,
+) -> tuple[int | None, int | None]:
+    """The short side after the resize and the side of the crop.
+
+    Args:
+        prefix: of errors.
+        argument: its name.
+        value: a name of SIZES, a pair, or None.
+        train: whether the crop is drawn, which the resize then has no part in.
+        optional: whether None is allowed, which is neither.
+
+    Raises:
+        TypeError, ValueError: value is none of these; train without a crop; without train a crop
+            larger than the short side.
+    """
+    if isinstance(value, str) and value in SIZES:
+        return SIZES[value]
+    if value is None and optional:
+        value = (None, None)
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+        names = ", ".join(map(repr, SIZES))
+        others = ", a pair (resize, crop) or None" if optional else " or a pair (resize, crop)"
+        raise (ValueError if isinstance(value, str) else TypeError)(
+            f"{prefix}{argument} must be {names}{others}, got {value!r}"
+        )
+    sizes: list[int | None] = []
+    for name, side in zip(("resize", "crop"), value, strict=True):
+        try:
+            size = None if side is None else integer("", name, side)
+        except TypeError:
+            raise TypeError(
+                f"{prefix}{name} must be an integer or None, got {describe(side)} "
+                f"in {argument}={value!r}"
+            ) from None
+        if size is not None and size < 1:
+            raise ValueError(f"{prefix}{name} must be at least 1, got {size}")
+        sizes.append(size)
+    resize, crop = sizes
+    if train and crop is None:
+        raise ValueError(f"{prefix}{argument} must have a crop with train=True, got none")
+    if not train and resize is not None and crop is not None and crop > resize:
+        raise ValueError(f"{prefix}crop {crop} must not be larger than the short side {resize}")
+    return resize, crop

@@ -250,16 +250,52 @@ def test_preprocess_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
         preprocess("resnet50")
 
 
+@pytest.mark.usefixtures("vision")
+def test_any_size() -> None:
+    picture = to_tensor(smooth(120, 90))
+    for name, sizes in freqops.data.SIZES.items():
+        for train in (False, True):
+            assert repr(preprocess(sizes, train)) == repr(preprocess(name, train))
+    want = cropped(np.rint(resized(smooth(120, 90), 85, 64)), 56)
+    got = pixels_of(preprocess((64, 56))(picture))
+    assert np.abs(got - want).max() <= 1
+    assert preprocess((64, None))(picture).shape == (3, 85, 64)
+    assert torch.equal(preprocess((None, None))(picture), picture)
+    assert torch.equal(preprocess((None, 40))(picture), picture[:, 40:80, 25:65])
+    drawn = []
+    for resize in (64, None, 20):  # no part of what is drawn
+        torch.manual_seed(0)
+        drawn.append(preprocess((resize, 56), train=True)(picture))
+    assert drawn[0].shape == (3, 56, 56)
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
+    assert preprocess((None, 90))(picture).shape == (3, 90, 90)
+    with pytest.raises(ValueError, match=r"a crop of 91 must fit .*, which is 120 x 90"):
+        preprocess((None, 91))(picture)
+
+
 @pytest.mark.parametrize(
-    ("network", "error", "message"),
+    ("network", "train", "error", "message"),
     [
-        ("vgg16", ValueError, "network must be 'resnet50' or 'mobilenet_v2', got 'vgg16'"),
-        (50, TypeError, "network must be a string, got 50 of type int"),
+        (
+            "vgg16",
+            False,
+            ValueError,
+            r"network must be 'resnet50', 'mobilenet_v2' or a pair \(resize, crop\), got 'vgg16'",
+        ),
+        (50, False, TypeError, r"network must be .* or a pair \(resize, crop\), got 50"),
+        (None, False, TypeError, "network must be .*, got None"),
+        ((64,), False, TypeError, r"network must be .*, got \(64,\)"),
+        ((64, 56.0), False, TypeError, r"crop must be an integer or None, got 56.0 in network=\("),
+        ((0, None), False, ValueError, "resize must be at least 1, got 0"),
+        ((64, 65), False, ValueError, "crop 65 must not be larger than the short side 64"),
+        ((64, None), True, ValueError, "network must have a crop with train=True, got none"),
     ],
 )
-def test_unknown_networks(network: object, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        preprocess(network)  # type: ignore[arg-type]
+def test_unknown_networks(
+    network: object, train: bool, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=f"^{message}"):
+        preprocess(network, train)  # type: ignore[arg-type]
 
 
 # Reading.

@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import types
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 import freqops
 from freqops import ChannelSelection, ChannelStatistics
-from freqops.models import freeze, from_rgb, load, save
+from freqops.models import about, freeze, from_rgb, load, save
 from freqops.models._base import make, outline
 from freqops.models._recipe import Base, Recipe
 from freqops.models._summary import frame_of
@@ -396,6 +397,53 @@ def test_what_surgery_did_is_told_as_it_was(saved: Path) -> None:
     assert load(with_content(saved, changes=["conv1: gone"])).recipe.changes == ("conv1: gone",)
 
 
+ABOUT = {
+    "classes": ["Katze", "\u732b", "a 'quoted' one", ""],
+    "crop": 448,
+    "share": 0.1,
+    "nested": {"none": None, "yes": True, "list": [[1, 2.5], {}]},
+}
+
+
+def test_what_a_file_is_about_comes_back(saved: Path, tmp_path: Path) -> None:
+    network = load(saved)
+    bare, told = tmp_path / "bare.safetensors", tmp_path / "told.safetensors"
+    save(network, bare)
+    with safetensors.safe_open(bare, "pt") as file:
+        assert set(file.metadata()) == {"format", "version", "freqops", "network"}
+    assert about(bare) == {}
+    save(network, told, about=ABOUT)
+    assert about(str(told)) == ABOUT and isinstance(about(told)["nested"], dict)
+    check_equal(network, load(told), pictures())
+    save(network, told, about=types.MappingProxyType({"pair": (1, 2)}))
+    assert about(told) == {"pair": [1, 2]}
+    save(network, told, about={})
+    assert about(told) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([1], "about must be a mapping or None, got a list"),
+        ({1: "cat"}, "about must have strings for keys, got 1"),
+        ({"a": {"b": {None: 1}}}, r"about\['a'\]\['b'\] must have strings for keys, got None"),
+        ({"a": [0, {1}]}, r"about\['a'\]\[1\] must be None, a boolean, .*, got a set"),
+        (
+            {"a": Path("b")},
+            r"about\['a'\] must be .* a string, a list or a dict",
+        ),
+        ({"a": torch.zeros(1)}, r"about\['a'\] must be .*, got a Tensor"),
+        ({"a": [float("nan")]}, r"about\['a'\]\[0\] must be finite, .*, got nan"),
+    ],
+)
+def test_save_refuses_what_json_does_not_hold(
+    value: Any, words: str, saved: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TypeError, match=f"^save: {words}"):
+        save(load(saved), tmp_path / "n", about=value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_network_may_be_trained_after_load(saved: Path) -> None:
     network = load(saved).train()
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -610,8 +658,12 @@ def test_load_says_when_there_is_no_file(tmp_path: Path) -> None:
 
 def refused(path: Path, words: str) -> None:
     """One sentence that names the file."""
+    refused_by(load, path, words)
+
+
+def refused_by(read: Callable[[Path], object], path: Path, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
-        load(path)
+        read(path)
     text = str(caught.value)
     assert text.startswith("path must name a network that freqops.models.save wrote, got ")
     assert repr(str(path)) in text and "\n" not in text
@@ -674,6 +726,32 @@ def test_load_refuses_other_files(saved: Path, tmp_path: Path) -> None:
         rewritten(saved, later),
         r"freqops 9\.9 wrote it in version '2' of the format, known is 1: a later freqops",
     )
+
+
+def test_about_refuses_what_load_refuses(saved: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "network.safetensors"
+    for missing, error in ((tmp_path / "none", FileNotFoundError), (tmp_path, IsADirectoryError)):
+        with pytest.raises(error):
+            about(missing)
+    path.write_bytes(saved.read_bytes()[:-1])
+    refused_by(about, path, "it is truncated or no safetensors file: ")
+    torch.save({}, path)
+    refused_by(about, path, "it holds pickled Python code, which is never run")
+    save_file({"weight": torch.zeros(2)}, path)
+    refused_by(about, path, "its \"format\" is None, not 'freqops.network'")
+
+    for key, value, words in (
+        ("version", "2", "known is 1: a later freqops"),
+        ("about", "[1]", "its metadata is damaged: no object but a list"),
+        ("about", "{", "its metadata is damaged: "),
+    ):
+
+        def change(metadata: dict[str, str], _: object, key: str = key, to: str = value) -> None:
+            metadata[key] = to
+
+        refused_by(about, rewritten(saved, change), words)
 
 
 def test_load_refuses_damaged_metadata(saved: Path) -> None:
@@ -871,6 +949,7 @@ def test_missing_packages_are_named(saved: Path, monkeypatch: pytest.MonkeyPatch
         for call, words in (
             (lambda: load(saved), "freqops.models.load needs safetensors"),
             (lambda: save(network, saved), "freqops.models.save needs safetensors"),
+            (lambda: about(saved), "freqops.models.about needs safetensors"),
         ):
             with pytest.raises(ModuleNotFoundError, match=words):
                 call()

@@ -7,7 +7,7 @@
 torchvision and timm are imported by the functions that need them, not with the package.
 """
 
-from freqops.models._file import load, save
+from freqops.models._file import about, load, save
 from freqops.models._freeze import freeze
 from freqops.models._network import FrequencyNetwork
 from freqops.models._released_networks import LoadReport, load_released
@@ -30,6 +30,7 @@ __all__ = [
     "FrequencyNetwork",
     "LoadReport",
     "Summary",
+    "about",
     "deeplabv3_resnet50",
     "fasterrcnn_resnet50_fpn",
     "fcn_resnet50",

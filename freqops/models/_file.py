@@ -3,17 +3,21 @@
 tensors     the state dict, under its own keys
 metadata    "format" "freqops.network", "version" "1", "freqops" the version that wrote it, and
             "network", JSON: the recipe, the RGB network by library, name and arguments, and what is
-            neither in the recipe nor in a tensor
+            neither in the recipe nor in a tensor; "about", JSON: what the caller has to say, if
+            anything
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +30,20 @@ from freqops.models._metadata import described, rebuilt
 from freqops.models._recipe import Recipe
 from freqops.models._summary import check_whole, frame_of
 
-__all__ = ["load", "save"]
+__all__ = ["about", "load", "save"]
 
 _FORMAT = "freqops.network"
 _VERSION = 1
 
+Opened: TypeAlias = tuple[Mapping[str, str], Callable[[], dict[str, Tensor]]]
 
-def save(network: nn.Module, path: str | os.PathLike[str]) -> None:
+
+def save(
+    network: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    about: Mapping[str, object] | None = None,
+) -> None:
     """Writes a frequency network as a safetensors file, from which ``load`` makes it again.
 
     It holds the state dict under its own keys and, in the metadata, the channels, the statistics
@@ -44,9 +55,12 @@ def save(network: nn.Module, path: str | os.PathLike[str]) -> None:
     Args:
         network: one that freqops made.
         path: the file, replaced if it is there; ``.safetensors`` is its usual ending.
+        about: what else there is to know, such as the names of the classes, as JSON has it: None,
+            booleans, finite numbers, strings, lists, and dictionaries with strings for keys.
+            ``freqops.models.about`` reads it; ``load`` does not.
 
     Raises:
-        TypeError: network is no module.
+        TypeError: network is no module; about holds something else, or no finite number.
         ValueError: freqops did not make it, it is part of another network, or on the meta device;
             its transform was replaced by another kind.
         OSError: the file cannot be written.
@@ -70,6 +84,11 @@ def save(network: nn.Module, path: str | os.PathLike[str]) -> None:
     from safetensors.torch import save_file
 
     recipe = _own_recipe(network)
+    if about is not None:
+        if not isinstance(about, Mapping):
+            raise TypeError(f"save: about must be a mapping or None, got {describe(about)}")
+        about = dict(about)
+        _check_json("about", about)
     state: dict[str, Tensor] = network.state_dict()
     for name, tensor in state.items():
         if tensor.is_meta:
@@ -80,6 +99,8 @@ def save(network: nn.Module, path: str | os.PathLike[str]) -> None:
         "freqops": freqops.__version__,
         "network": json.dumps(described(network, recipe, os.fspath(path))),
     }
+    if about is not None:
+        metadata["about"] = json.dumps(about)
     # Copies: safetensors takes neither shared nor strided tensors.
     tensors = {
         name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu").copy_(tensor)
@@ -126,21 +147,40 @@ def load(path: str | os.PathLike[str], network: nn.Module | None = None) -> nn.M
     need("freqops.models.load", "models", "safetensors")
     if not isinstance(network, (nn.Module, NoneType)):
         raise TypeError(f"load: network must be a torch.nn.Module or None, got {describe(network)}")
-    name = os.fspath(path)
-    with open(name, "rb") as file:
-        start = file.read(9)
-    try:
-        metadata, tensors = _read(name, start)
+    with _opened(path) as (metadata, tensors):
         content = _parsed(metadata)
         made = rebuilt(content, network)
-        _fill(made, tensors, content.get("channels_last"))
+        _fill(made, tensors(), content.get("channels_last"))
         return made.eval()
-    except (ImportError, OSError, MemoryError):
-        raise
-    except Exception as error:  # a damaged file can raise anything
-        raise ValueError(
-            f"path must name a network that freqops.models.save wrote, got {name!r}: {error}"
-        ) from error
+
+
+def about(path: str | os.PathLike[str]) -> dict[str, object]:
+    """What ``save`` was told to write beside a network.
+
+    Args:
+        path: a file that ``save`` wrote.
+
+    Returns:
+        That, with lists where there were tuples; {} where there is nothing. No tensor is read.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is truncated, of another kind or a later version; it holds pickled Python
+            code, which is never run.
+        ModuleNotFoundError: safetensors is not installed.
+
+    Example:
+        >>> import os, tempfile
+        >>> from freqops.models import about, resnet18, save  # doctest: +SKIP
+        >>> path = os.path.join(tempfile.mkdtemp(), "network.safetensors")
+        >>> save(resnet18(num_classes=2), path, about={"classes": ["cat", "dog"]})  # doctest: +SKIP
+        >>> about(path)["classes"]  # doctest: +SKIP
+        ['cat', 'dog']
+    """
+    need("freqops.models.about", "models", "safetensors")
+    with _opened(path) as (metadata, _):
+        _parsed(metadata)
+        return _json(metadata.get("about", "{}"))
 
 
 def _own_recipe(network: nn.Module) -> Recipe:
@@ -159,27 +199,59 @@ def _own_recipe(network: nn.Module) -> Recipe:
     return dataclasses.replace(recipe, gate=kind if recipe.kept is None else "bernoulli")
 
 
-def _read(path: str, start: bytes) -> tuple[Mapping[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a file that begins with these bytes."""
+def _check_json(place: str, value: object) -> None:
+    """That JSON holds a value, and gives it back as it was but for tuples."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"save: {place} must have strings for keys, got {key!r}")
+            _check_json(f"{place}[{key!r}]", item)
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            _check_json(f"{place}[{i}]", item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise TypeError(f"save: {place} must be finite, which JSON's numbers are, got {value}")
+    elif value is not None and type(value) not in (bool, int, float, str):
+        raise TypeError(
+            f"save: {place} must be None, a boolean, a number, a string, a list or a dictionary, "
+            f"got {describe(value)}"
+        )
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Opened]:
+    """Metadata of a file, and what reads its tensors; errors in it, found here or in the block,
+    name it."""
     from safetensors import SafetensorError, safe_open
 
-    # A safetensors file: the length of the header in 8 bytes, and the header, which is JSON.
-    if start[8:] != b"{" and start.startswith((b"PK", b"\x80")):
-        raise ValueError(
-            "it holds pickled Python code, which is never run; "
-            "freqops.models.load_released reads the authors' checkpoints"
-        )
+    name = os.fspath(path)
+    with open(name, "rb") as bytes_:
+        start = bytes_.read(9)
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"it is truncated or no safetensors file: {error}") from error
-    return metadata, tensors
+        # A safetensors file: the length of the header in 8 bytes, and the header, which is JSON.
+        if start[8:] != b"{" and start.startswith((b"PK", b"\x80")):
+            raise ValueError(
+                "it holds pickled Python code, which is never run; "
+                "freqops.models.load_released reads the authors' checkpoints"
+            )
+        try:
+            with safe_open(name, "pt") as file:
+                yield (
+                    file.metadata() or {},
+                    lambda: {name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118
+                )
+        except SafetensorError as error:
+            raise ValueError(f"it is truncated or no safetensors file: {error}") from error
+    except (ImportError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        raise ValueError(
+            f"path must name a network that freqops.models.save wrote, got {name!r}: {error}"
+        ) from error
 
 
 def _parsed(metadata: Mapping[str, str]) -> dict[str, object]:
-    """The JSON of the metadata."""
+    """What the metadata say of the network."""
     if metadata.get("format") != _FORMAT:
         raise ValueError(f'its "format" is {metadata.get("format")!r}, not {_FORMAT!r}')
     version = metadata.get("version", "")
@@ -188,8 +260,13 @@ def _parsed(metadata: Mapping[str, str]) -> dict[str, object]:
             f"freqops {metadata.get('freqops')} wrote it in version {version!r} of the format, "
             f"known is {_VERSION}: a later freqops may read it"
         )
+    return _json(metadata.get("network", ""))
+
+
+def _json(text: str) -> dict[str, object]:
+    """An object of the metadata."""
     try:
-        content: object = json.loads(metadata.get("network", ""))
+        content: object = json.loads(text)
     except ValueError as error:
         raise ValueError(f"its metadata is damaged: {error}") from error
     if not isinstance(content, dict):

@@ -16,11 +16,10 @@ from freqops.models._base import make
 from freqops.models._recipe import Base
 from freqops.models._surgery import build, family_of, make_recipe
 from freqops.statistics import ChannelStatistics
+from freqops.training._network import network_file
 from freqops.training._settings import Settings
 
 __all__ = ["network_of", "picture_sizes", "selection_of"]
-
-NETWORK = "network.safetensors"
 
 
 def selection_of(words: str) -> ChannelSelection:
@@ -104,13 +103,7 @@ def picture_sizes(settings: Settings, network: nn.Module) -> tuple[int, int]:
 
 def _loaded(settings: Settings, classes: int, say: Callable[[str], None]) -> nn.Module:
     """The network of another run, with its classes or a new head."""
-    place = Path(settings.init)
-    path = place / NETWORK if place.is_dir() else place
-    if not path.is_file():
-        raise ValueError(
-            "init must be a run that has finished an epoch, or a .safetensors file, "
-            f"found no {path}"
-        )
+    path = network_file(settings.init)
     network = load(path)
     if not isinstance(network, FrequencyNetwork):
         raise ValueError(f"init must classify, got {type(network).__name__} in {path}")
