@@ -106,7 +106,7 @@ def _run(options: argparse.Namespace) -> int:
         with tqdm(total=len(paths), unit=" pictures", leave=False, disable=None) as bar:
             for batch in read(batches):
                 scores = _scores(network, batch, about.transform != "device", about.classes)
-                names = [paths[index] for index in batch.indices]
+                names = [paths[index] for index in batch.numbers]
                 found, strange = _likeliest(names, scores, about.classes, options.top)
                 predictions += found
                 for line in map(str, found):
@@ -114,7 +114,7 @@ def _run(options: argparse.Namespace) -> int:
                 for name, reason in [*batch.broken, *strange]:
                     broken.append((name, reason))
                     bar.write(f"freqops: skipped {name}: {reason}", file=sys.stderr)
-                bar.update(len(batch.indices) + len(batch.broken))
+                bar.update(len(batch.numbers) + len(batch.broken))
     if options.json is not None:
         write_json(options.json, _content(options.network, predictions, broken))
     if options.csv is not None:
@@ -128,7 +128,7 @@ def _scores(network: nn.Module, batch: Batch, coefficients: bool, classes: Seque
     """(N, classes), their softmax, on the CPU."""
     import torch
 
-    if not batch.indices:
+    if not batch.numbers:
         return torch.empty(0, len(classes))
     values = batch.values.to(next(network.parameters()).device)
     with torch.no_grad():
