@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
 from freqops.channels import ChannelSelection
+from freqops.files import replacing
 
 __all__ = [
     "DONE",
@@ -16,9 +19,11 @@ __all__ = [
     "USAGE",
     "Commands",
     "complain",
+    "count",
     "say",
     "selection",
     "size",
+    "write_json",
 ]
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -45,6 +50,13 @@ def size(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    """A whole number of at least 0, as argparse's type."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
 def selection(text: str) -> ChannelSelection:
     """The selection that --channels names."""
     if text.isdecimal():
@@ -60,3 +72,11 @@ def selection(text: str) -> ChannelSelection:
         "--channels must be a number, numbers such as 0,1,8,64,128, 'learned', "
         f"or the file of a saved selection, got {text!r}"
     )
+
+
+def write_json(path: str, content: Mapping[str, object]) -> None:
+    """Writes an object as a JSON file that appears complete or never."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as hidden:
+        hidden.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
