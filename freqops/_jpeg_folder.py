@@ -17,7 +17,7 @@ from freqops._jpeg_transform import JPEGTransform
 from freqops._pictures import SUFFIXES, decode, is_jpeg, read_stored
 from freqops.jpeg import MAX_PIXELS, JPEGCoefficients, UnsupportedJPEG, _Options
 
-__all__ = ["JPEGFolder"]
+__all__ = ["JPEGFolder", "find_classes", "find_samples"]
 
 # Counters, one for each thread that decodes: the system numbers threads one after the other, so
 # those of two that are alive at a time rarely are equal modulo this, and then have to count within
@@ -113,9 +113,9 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
         self.tolerant = tolerant
         self.max_pixels = max_pixels
         self.decode_others = decode_others
-        self.classes = _classes(Path(root))
+        self.classes = find_classes(Path(root), "JPEGFolder: root")
         self.class_to_idx = {name: i for i, name in enumerate(self.classes)}
-        self.samples = _samples(Path(root), self.classes)
+        self.samples = find_samples(Path(root), self.classes, "JPEGFolder")
         self.targets = [target for _, target in self.samples]
         # Workers write where this process reads.
         self._counts = torch.zeros(2, _COUNTERS, dtype=torch.int64)
@@ -211,16 +211,20 @@ class JPEGFolder(Dataset[tuple[Tensor, int]]):
         return self.transform(pixels)
 
 
-def _classes(root: Path) -> list[str]:
+def find_classes(root: Path, what: str) -> list[str]:
+    """Names of the class folders of a root, sorted. Errors say what the root is.
+
+    Raises:
+        ValueError: it is no folder, or has none.
+    """
     if not root.is_dir():
-        raise ValueError(f"JPEGFolder: root must be a folder, found none at {root}")
+        raise ValueError(f"{what} must be a folder, found none at {root}")
     classes = sorted(
         entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."
     )
     if not classes:
         raise ValueError(
-            f"JPEGFolder: root must hold a folder for each class, found none in {root}"
-            + _beside(root)
+            f"{what} must hold a folder for each class, found none in {root}" + _beside(root)
         )
     return classes
 
@@ -236,7 +240,12 @@ def _beside(root: Path) -> str:
     return f", but {pictures}, such as {min(names)}: pictures belong in the folder of their class"
 
 
-def _samples(root: Path, classes: list[str]) -> list[tuple[str, int]]:
+def find_samples(root: Path, classes: list[str], what: str) -> list[tuple[str, int]]:
+    """(path, class number) of every picture in these folders, sorted by class and path.
+
+    Raises:
+        ValueError: a class folder holds no pictures.
+    """
     samples = []
     empty = []
     for target, name in enumerate(classes):
@@ -247,7 +256,7 @@ def _samples(root: Path, classes: list[str]) -> list[tuple[str, int]]:
     if empty:
         names = ", ".join(empty[:_NAMED]) + (", ..." if len(empty) > _NAMED else "")
         raise ValueError(
-            f"JPEGFolder: every class folder must hold pictures, found none in {len(empty)} of "
+            f"{what}: every class folder must hold pictures, found none in {len(empty)} of "
             f"{len(classes)} in {root}: {names}"
         )
     return samples

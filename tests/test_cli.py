@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import freqops
-from freqops import _extras, cli
+from freqops import _extras
 from freqops.cli import main
+from freqops.commands import info
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
@@ -158,7 +159,7 @@ def test_every_error_is_one_line_with_its_exit_code(monkeypatch, capsys, error, 
     def fail(options):
         raise error
 
-    monkeypatch.setattr(cli, "_info", fail)
+    monkeypatch.setattr(info, "_run", fail)
     assert main(["info"]) == code
     assert capsys.readouterr().err == f"freqops: {words}\n"
 

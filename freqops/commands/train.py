@@ -1,0 +1,114 @@
+"""`freqops train`: one run, from flags or a file of settings."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from freqops.commands._shared import DONE, FAILED, INTERRUPTED, Commands, complain
+
+EXAMPLES = """\
+examples:
+  freqops train photos/ -o runs/gate --model resnet18 --crop 112 --gate --epochs 20
+      all 192 channels behind a gate that learns which of them matter
+  freqops train ImageNet/ -o runs/r50 --config resnet50_imagenet
+      the paper's recipe; flags win over the file
+  torchrun --nproc-per-node 8 -m freqops train ImageNet/ -o runs/r50 --config resnet50_imagenet
+      on eight GPUs
+  freqops train -o runs/gate
+      goes on where that run was interrupted or killed
+  freqops train photos/ -o runs/fine --init runs/gate/frozen-24.safetensors --epochs 5
+      further training of a frozen network
+
+DATA is a folder with train/ and val/, each of one folder a class (torchvision's ImageFolder
+layout); a folder of one folder a class, of which --val-share is held out; or module:function.
+
+The run's folder gets settings.json, statistics.json, log.csv (an epoch a row), steps.csv,
+network.safetensors after each epoch, best.safetensors by top-1, and state.pt to go on from.
+
+exit code: 0; 1 the loss is not finite, or a file cannot be written; 2 wrong arguments;
+130 interrupted, and the state is saved
+"""
+
+
+def add(commands: Commands) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "train",
+        help="train a network on frequency channels, with or without a gate",
+        description="Trains a classification network that reads frequency channels.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    from freqops.training._settings import Settings, configs, kinds
+
+    parser.add_argument("data", nargs="?", metavar="DATA", help="what is trained on")
+    parser.add_argument("-o", "--output", metavar="RUN", help="folder of the run")
+    parser.add_argument(
+        "--config",
+        metavar="NAME|FILE",
+        help=f"settings from a .toml or .json file, or one of {', '.join(configs())}",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, only warnings")
+    types = kinds()
+    for field in dataclasses.fields(Settings):
+        if field.name in ("data", "output"):
+            continue
+        name = "--" + field.name.replace("_", "-")
+        text = str(field.metadata["text"])
+        if field.default not in (None, ""):
+            default = field.default
+            shown = ("on" if default else "off") if isinstance(default, bool) else default
+            text += f" (default: {shown})"
+        text = text.replace("%", "%%")
+        kind = types[field.name]
+        if kind is bool:
+            parser.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            choices = field.metadata["choices"] or None
+            metavar = None if choices else {int: "N", float: "X"}.get(kind, "TEXT")
+            parser.add_argument(name, type=kind, choices=choices, metavar=metavar, help=text)
+    parser.set_defaults(command=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from freqops._extras import need
+
+    need("freqops train", "train", "PIL", "torchvision", "tqdm", "safetensors")
+    from freqops.training import Diverged, Settings, join, read_config, train
+
+    given: dict[str, object] = {}
+    if options.output is not None and options.config is None:
+        before = Path(options.output) / "settings.json"
+        if options.data is None and before.is_file():
+            given |= json.loads(before.read_text(encoding="utf-8"))
+    if options.config is not None:
+        given |= read_config(options.config)
+    for field in dataclasses.fields(Settings):
+        value = getattr(options, field.name)
+        if value is not None:
+            given[field.name] = value
+    settings = Settings.of(given, "--config")
+    if not settings.output:
+        raise ValueError("-o must name the folder of the run, got none")
+    if not settings.data:
+        raise ValueError("DATA must be a folder of pictures or module:function, got none")
+    with join(settings.device) as processes:
+        try:
+            result = train(settings, processes, quiet=options.quiet)
+        except Diverged as error:
+            complain(error)
+            return FAILED
+    if processes.main:
+        skipped = f", {result.skipped} pictures skipped" if result.skipped else ""
+        if not result.finished:
+            complain(
+                f"interrupted after step {result.step}{skipped}; the same command goes on: "
+                f"{settings.output}"
+            )
+        else:
+            top1 = "" if result.top1 is None else f", validation top-1 {result.top1:.1%}"
+            print(f"{result.epoch} epochs{top1}{skipped}: {settings.output}")
+    return DONE if result.finished else INTERRUPTED

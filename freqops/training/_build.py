@@ -1,0 +1,176 @@
+"""The network of a run: made from RGB, from an earlier network, with the statistics of the data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from freqops._extras import torchvision_module
+from freqops.channels import ChannelSelection
+from freqops.models import FrequencyNetwork, load, summarize
+from freqops.models._base import make
+from freqops.models._recipe import Base
+from freqops.models._surgery import build, family_of, make_recipe
+from freqops.statistics import ChannelStatistics
+from freqops.training._network import network_file
+from freqops.training._settings import Settings
+
+__all__ = ["network_of", "picture_sizes", "selection_of"]
+
+
+def selection_of(words: str) -> ChannelSelection:
+    """A number of channels, their numbers, "learned", or the file of a saved selection.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if words.isdecimal():
+        return ChannelSelection.of(int(words))
+    if words == "learned":
+        return ChannelSelection.learned()
+    numbers = words.split(",")
+    if all(number.strip().isdecimal() for number in numbers):
+        return ChannelSelection.of([int(number) for number in numbers])
+    if Path(words).is_file():
+        return ChannelSelection.load(words)
+    raise ValueError(
+        "channels must be a number, numbers such as 0,1,8,64,128, 'learned', "
+        f"or the file of a saved selection, got {words!r}"
+    )
+
+
+def network_of(
+    settings: Settings,
+    classes: int,
+    statistics: ChannelStatistics | None,
+    say: Callable[[str], None],
+) -> FrequencyNetwork:
+    """A network with that many classes, random weights drawn from torch's generator.
+
+    Raises:
+        ValueError: no classification network has the name; weights or a checkpoint do not fit.
+        OSError: a file cannot be read.
+        ImportError: torchvision or timm is missing.
+    """
+    network = _loaded(settings, classes, say) if settings.init else None
+    if network is None:
+        library, _, name = settings.model.rpartition("/")
+        base = Base(library or "torchvision", name, {"num_classes": classes})
+        rgb = make(base)
+        if settings.weights != "none":
+            say(_fill(rgb, base, settings.weights))
+        family = family_of(rgb)
+        if family in ("detector", "segmenter"):
+            raise ValueError(f"model must classify, got the {family} {settings.model!r}")
+        recipe = make_recipe(
+            family,
+            selection_of(settings.channels) if settings.channels else None,
+            gate=settings.gate,
+            spatial=settings.spatial,
+            statistics=statistics,
+            chroma=settings.chroma,
+            rounding=settings.rounding,
+            layer2_stride=settings.layer2_stride,
+            base=base,
+        )
+        network = build(rgb, recipe)
+    assert isinstance(network, FrequencyNetwork)
+    if settings.channels_last:
+        network.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.transform.memory_format = torch.channels_last
+    return network
+
+
+def picture_sizes(settings: Settings, network: nn.Module) -> tuple[int, int]:
+    """The short side after the resize and the side of the crop."""
+    crop = settings.crop
+    if crop is None:
+        height, width = summarize(network).size
+        if height != width:
+            raise ValueError(
+                f"crop must be given for a network of {height} x {width} pictures, got none"
+            )
+        crop = height
+    resize = -(-crop * 8 // 7) if settings.resize is None else settings.resize
+    if crop > resize:
+        raise ValueError(f"resize must be at least the crop, {crop}, got {resize}")
+    return resize, crop
+
+
+def _loaded(settings: Settings, classes: int, say: Callable[[str], None]) -> nn.Module:
+    """The network of another run, with its classes or a new head."""
+    path = network_file(settings.init)
+    network = load(path)
+    if not isinstance(network, FrequencyNetwork):
+        raise ValueError(f"init must classify, got {type(network).__name__} in {path}")
+    name, head = _head(network.network)
+    if settings.new_head:
+        new = nn.Linear(head.in_features, classes, head.bias is not None)
+        parent, _, last = name.rpartition(".")
+        setattr(network.network.get_submodule(parent), last, new)
+        say(f"{name}: drawn anew for {classes} classes instead of {head.out_features}")
+    elif head.out_features != classes:
+        raise ValueError(
+            f"init must have the {classes} classes of the data, got {head.out_features} in {path} "
+            "(new_head draws the last layer anew)"
+        )
+    return network
+
+
+def _head(network: nn.Module) -> tuple[str, nn.Linear]:
+    """The last linear layer."""
+    heads = [(n, layer) for n, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+    if not heads:
+        raise ValueError(f"init must end in a linear layer, got {type(network).__name__}")
+    return heads[-1]
+
+
+def _fill(rgb: nn.Module, base: Base, weights: str) -> str:
+    """Gives an RGB network the weights that fit its layers; says which do not."""
+    own: dict[str, Tensor] = rgb.state_dict()
+    given = _downloaded(base) if weights == "default" else _state_dict(weights)
+    fitting = {n: t for n, t in given.items() if n in own and t.shape == own[n].shape}
+    missing = [name for name in own if name not in fitting]
+    if 2 * len(missing) > len(own):
+        raise ValueError(
+            f"weights must be those of {base.name}, got a state dict of which "
+            f"{len(fitting)} of its {len(own)} tensors fit"
+        )
+    rgb.load_state_dict(fitting, strict=False)
+    others = f"; drawn anew: {', '.join(missing)}" if missing else ""
+    return f"{len(fitting)} of {len(own)} RGB weights taken{others}"
+
+
+def _downloaded(base: Base) -> Mapping[str, Tensor]:
+    if base.library == "timm":
+        import timm
+
+        state: Mapping[str, Tensor] = timm.create_model(base.name, pretrained=True).state_dict()
+        return state
+    models = torchvision_module("weights", "torchvision.models")
+    state = models.get_model(base.name, weights="DEFAULT").state_dict()
+    return state
+
+
+def _state_dict(path: str) -> Mapping[str, Tensor]:
+    if not os.path.isfile(path):
+        raise ValueError(f"weights must be none, default or a file, found no file {path!r}")
+    if path.endswith(".safetensors"):
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    content: object = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise ValueError(f"weights must be a state dict, got {type(content).__name__} in {path}")
+    return {
+        str(name).removeprefix("module."): tensor
+        for name, tensor in content.items()
+        if isinstance(tensor, Tensor)
+    }
