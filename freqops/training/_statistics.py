@@ -180,6 +180,7 @@ def measure(
         processes.barrier()
     except RuntimeError as error:
         raise OSError(f"another process has ended, what was finished is kept: {error}") from error
+    step(len(pictures), [])
     return shards.finish(crops) if processes.main else None
 
 
