@@ -10,7 +10,7 @@ from support import CHROMA, LAYOUTS, STORED, generator, pictures
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from freqops import ChannelSelection, ChannelStatistics, block_dct, block_dct_mean
+from freqops import ChannelSelection, ChannelStatistics, block_dct, block_dct_mean, logistic_noise
 from freqops.models._dense import FrequencyStem
 from freqops.models._network import FrequencyNetwork
 from freqops.models._surgery import make_recipe
@@ -319,6 +319,52 @@ def test_other_values_are_refused(fused: object) -> None:
     whole.fused_gate = fused  # type: ignore[assignment]
     with pytest.raises(TypeError, match=f"fused_gate must be True, False or None, got {fused!r}"):
         whole(smooth_pictures((1, 3, 16, 16)))
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("given", ["images", "coefficients"])
+def test_noise_is_the_gates(given: str, training: bool) -> None:
+    """Row by row: what two processes draw together for their halves of a batch."""
+    whole = network().train(training)
+    module = whole.gate
+    assert module is not None
+    whole.gate.norm.eval()  # type: ignore[union-attr]  # rows do not see each other
+    images = smooth_pictures((9, 3, 41, 67))
+    x = images if given == "images" else whole.transform(images)
+    noise = logistic_noise((9, COUNT), dtype=torch.float32, generator=generator())
+    with torch.no_grad():
+        want, want_gate = module(whole.transform(images), noise=noise)
+        output, gate = whole(**{given: x}, noise=noise)
+        halves = [whole(**{given: x[i]}, noise=noise[i]) for i in (slice(5), slice(5, 9))]
+        still = whole(**{given: x}, noise=torch.zeros_like(noise))[1]
+    torch.testing.assert_close(output, want, atol=1e-3, rtol=1e-4)
+    assert torch.equal(gate, want_gate) and not torch.equal(gate, still)
+    assert torch.equal(torch.cat([half[1] for half in halves]), gate)
+
+
+@pytest.mark.parametrize("given", ["images", "coefficients"])
+def test_noise_in_a_compiled_network(given: str) -> None:
+    torch._dynamo.reset()
+    whole = network().train()
+    images = smooth_pictures((9, 3, 41, 67))
+    x = {given: images if given == "images" else whole.transform(images)}
+    compiled = torch.compile(whole, fullgraph=True, backend="aot_eager")
+    for seed in (0, 1):
+        noise = logistic_noise((9, COUNT), dtype=torch.float32, generator=generator(seed))
+        output, gate = compiled(**x, noise=noise)
+        want, want_gate = whole(**x, noise=noise)
+        assert torch.equal(gate, want_gate)
+        torch.testing.assert_close(output, want, atol=1e-3, rtol=1e-4)
+
+
+def test_noise_that_is_none_of_the_gates() -> None:
+    whole = network().train()
+    images = smooth_pictures((4, 3, 16, 16))
+    with pytest.raises(ValueError, match=r"noise must be \[4, 24\] for x"):
+        whole(images, noise=torch.zeros(3, COUNT))
+    whole.gate = None
+    with pytest.raises(ValueError, match="noise must be None for a network without a gate"):
+        whole(images, noise=torch.zeros(4, COUNT))
 
 
 def test_pictures_that_are_none_are_named() -> None:

@@ -581,6 +581,33 @@ def test_wrong_calls() -> None:
         plain(images[0])
 
 
+def test_coefficients_in_the_wrong_place_or_shape() -> None:
+    """As a compiler says it too, within its own message."""
+    images, x = pictures(), torch.zeros(2, 24, 8, 8)
+    images_or_x = r"images must be .*, got \[2, 24, 8, 8\]: .* network\(coefficients=x\)"
+    expected = r"FrequencyNetwork: coefficients must be \[N, 24, gh, gw\], got "
+    for gate in (False, True):
+        plain = from_rgb(resnet(), 24, gate=gate)
+        torch._dynamo.reset()
+        compiled = torch.compile(plain, fullgraph=True, backend="eager", dynamic=False)
+        for network, error in ((plain, ValueError), (compiled, torch._dynamo.exc.Unsupported)):
+            with pytest.raises(error, match=images_or_x):
+                network(x)
+            for wrong, got in (
+                (x[:, :23], r"\[2, 23, 8, 8\]"),
+                (x[0], r"\[24, 8, 8\]"),
+                (images.float(), r"\[2, 3, 64, 64\]"),
+            ):
+                with pytest.raises(error, match=expected + got):
+                    network(coefficients=wrong)
+        with pytest.raises(TypeError, match=r"coefficients must be floating point, got torch\.u"):
+            plain(coefficients=x.byte())
+        with pytest.raises(TypeError, match="coefficients must be a tensor, got a list"):
+            plain(coefficients=[x])
+        with pytest.raises(ValueError, match=r"images must be \[N, 3, H, W\] .*\[2, 24, 8, 8\]$"):
+            plain(x.byte())
+
+
 @pytest.mark.parametrize("missing", ["torchvision", "timm"])
 def test_without_a_library(missing: str) -> None:
     """The rest of freqops works; the models say what to install."""

@@ -59,7 +59,8 @@ def add(commands: Commands) -> None:
         name = "--" + field.name.replace("_", "-")
         text = str(field.metadata["text"])
         if field.default not in (None, ""):
-            shown = {True: "on", False: "off"}.get(field.default, field.default)  # type: ignore[call-overload]
+            default = field.default
+            shown = ("on" if default else "off") if isinstance(default, bool) else default
             text += f" (default: {shown})"
         text = text.replace("%", "%%")
         kind = types[field.name]

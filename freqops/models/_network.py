@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from freqops._arguments import check_images, describe
+from freqops._arguments import FLOATS, check_images, check_tensor, describe
 from freqops._modules import is_watched
 from freqops.models._recipe import Recipe
 from freqops.nn import ChannelGate, FrequencyTransform
@@ -24,6 +24,7 @@ def gated(
     images: Tensor,
     dtype: torch.dtype,
     fused: bool | None,
+    noise: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """gate(transform(images)), or the coefficients and None, in the dtype of the layers behind.
 
@@ -37,11 +38,11 @@ def gated(
         coefficients = transform(images)
         if transform.dtype is None and not _is_autocast(images):
             coefficients = coefficients.to(dtype)
-        return (coefficients, None) if gate is None else gate(coefficients)
+        return (coefficients, None) if gate is None else gate(coefficients, noise=noise)
     mean, std, chroma = transform.mean, transform.std, transform.chroma
     wanted = transform.dtype or (None if _is_autocast(images) else dtype)
     pooled = block_dct_mean(images, transform.channels, mean=mean, std=std, chroma=chroma)
-    scale, opened = gate.decide(pooled if wanted is None else pooled.to(wanted))
+    scale, opened = gate.decide(pooled if wanted is None else pooled.to(wanted), noise=noise)
     coefficients = block_dct(
         images,
         transform.channels,
@@ -175,6 +176,7 @@ class FrequencyNetwork(nn.Module):
         *,
         coefficients: Tensor | None = None,
         spatial: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Class scores, and with a gate what it held open.
 
@@ -183,14 +185,17 @@ class FrequencyNetwork(nn.Module):
             coefficients: (N, C, gh, gw) instead of images, from a loader that did the transform.
             spatial: beside coefficients, for a network made with ``spatial=True``: what ``halved``
                 gives.
+            noise: (N, C), gates are sampled with it, as ``ChannelGate`` does; in evaluation too.
+                None: drawn in training.
 
         Returns:
             The network's output; with a gate (output, gate), gate (N, C) as from ChannelGate.
 
         Raises:
             TypeError: not exactly one of images and coefficients is given, or spatial is given or
-                missing; those of ``block_dct``.
-            ValueError: those of ``block_dct`` and of the gate.
+                missing; coefficients are no floating-point tensor; those of ``block_dct``.
+            ValueError: coefficients are not (N, C, gh, gw); noise is given to a network without a
+                gate; those of ``block_dct`` and of the gate.
         """
         if (images is None) == (coefficients is None):
             given = "neither" if images is None else "both"
@@ -203,18 +208,44 @@ class FrequencyNetwork(nn.Module):
                 "FrequencyNetwork: spatial must be given beside coefficients where the network was "
                 f"made with spatial=True, and else not, got {'None' if wanted else 'a tensor'}"
             )
+        if noise is not None and self.gate is None:
+            raise ValueError(
+                "FrequencyNetwork: noise must be None for a network without a gate, "
+                f"got {describe(noise)}"
+            )
         gate: Tensor | None = None
         if images is not None:
-            if isinstance(images, Tensor) and images.dim() != 4:
-                raise ValueError(
-                    f"FrequencyNetwork: images must be [N, 3, H, W], got {list(images.shape)}"
-                )
+            _check_images(images)
             dtype = next(self.network.parameters()).dtype
-            coefficients, gate = gated(self.transform, self.gate, images, dtype, self.fused_gate)
+            coefficients, gate = gated(
+                self.transform, self.gate, images, dtype, self.fused_gate, noise
+            )
             if self.halved is not None:
                 spatial = self.halved(images)
-        elif self.gate is not None:
-            coefficients, gate = self.gate(coefficients)
+        elif coefficients is not None:
+            _check_coefficients(coefficients, len(self.transform.channels))
+            if self.gate is not None:
+                coefficients, gate = self.gate(coefficients, noise=noise)
         inputs = (coefficients,) if spatial is None else (coefficients, spatial)
         output: Tensor = self.network(*inputs)
         return output if gate is None else (output, gate)
+
+
+def _check_images(images: Tensor) -> None:
+    """What block_dct does not say: it takes one picture as well, and knows no coefficients."""
+    if not isinstance(images, Tensor):
+        return
+    shape = list(images.shape)
+    if len(shape) == 4 and (shape[1] == 3 or not images.is_floating_point()):
+        return
+    hint = ": coefficients are given as network(coefficients=x)" if len(shape) == 4 else ""
+    raise ValueError(f"FrequencyNetwork: images must be [N, 3, H, W], got {shape}{hint}")
+
+
+def _check_coefficients(coefficients: Tensor, count: int) -> None:
+    check_tensor("FrequencyNetwork", "coefficients", coefficients, FLOATS, "floating point")
+    if coefficients.dim() != 4 or coefficients.shape[1] != count:
+        raise ValueError(
+            f"FrequencyNetwork: coefficients must be [N, {count}, gh, gw], "
+            f"got {list(coefficients.shape)}"
+        )

@@ -111,7 +111,7 @@ def train(settings: Settings, processes: Processes | None = None, *, quiet: bool
     Source: Xu et al., "Learning in the Frequency Domain", CVPR 2020, section 3.2.
 
     Example:
-        >>> train(Settings(data="crops", output="run", model="resnet18", gate=True))  # doctest: +SKIP
+        >>> train(Settings(data="photos", output="run", gate=True))  # doctest: +SKIP
         Result(finished=True, epoch=90, step=1260, top1=0.91, skipped=0)
     """
     need("freqops.training", "train", "PIL", "torchvision", "tqdm", "safetensors")
@@ -411,7 +411,7 @@ class _Run:
             penalty = gate_penalty(self._everyones(opened), target=settings.penalty_target)
             total = total + self.schedule.penalty(step) * penalty
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(total).backward()
+        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         if settings.clip:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
@@ -515,7 +515,7 @@ class _Run:
     def _end_epoch(self, seconds: float, pictures: int) -> None:
         """Validation, a row of the log, and the checkpoints."""
         self._check_finite()
-        settings, processes = self.settings, self.processes
+        processes = self.processes
         *means, count = processes.sum(self.sums).tolist()
         loss, penalty, on, top1 = (value / count for value in means)
         result = self._validate()

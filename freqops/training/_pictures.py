@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -242,7 +242,7 @@ def loader(
     )
 
 
-def read(batches: Iterable[Batch]) -> Iterator[Batch]:
+def read(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
     """The batches of a loader; errors in its workers without the text of their tracebacks."""
     try:
         yield from batches
