@@ -267,7 +267,9 @@ def test_select_warns_where_the_gate_does_not_separate_channels(
 ) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     drawn = []
-    monkeypatch.setattr(select, "_draw", lambda gates, selection, folder: drawn.append(selection) or [])
+    monkeypatch.setattr(
+        select, "_draw", lambda gates, selection, folder: drawn.append(selection) or []
+    )
     assert main(["select", str(run), "--threshold", "0.5", "--workers", "0"]) == 0
     assert capsys.readouterr().err == "" and drawn == [OPEN]
     assert main(["select", str(run), "--keep", "10", "--workers", "0"]) == 0
