@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from freqops._extras import torchvision_module
 from freqops.channels import ChannelSelection
-from freqops.models import FrequencyNetwork, load, summarize
+from freqops.models import FrequencyNetwork, about, load, summarize
 from freqops.models._base import make
 from freqops.models._recipe import Base
 from freqops.models._surgery import build, family_of, make_recipe
@@ -64,8 +64,19 @@ def network_of(
 
 
 def picture_sizes(settings: Settings, network: nn.Module) -> tuple[int, int]:
-    """The short side after the resize and the side of the crop."""
-    crop = settings.crop
+    """The short side after the resize and the side of the crop.
+
+    What the settings leave open is as the network was trained before, or its usual size.
+
+    Raises:
+        ValueError: the network has no usual size that is square; the crop is larger than the rest.
+    """
+    resize, crop = settings.resize, settings.crop
+    if crop is None and resize is None and settings.init:
+        before = about(network_file(settings.init))
+        sizes = before.get("resize"), before.get("crop")
+        if isinstance(sizes[0], int) and isinstance(sizes[1], int):
+            return sizes[0], sizes[1]
     if crop is None:
         height, width = summarize(network).size
         if height != width:
@@ -73,7 +84,8 @@ def picture_sizes(settings: Settings, network: nn.Module) -> tuple[int, int]:
                 f"crop must be given for a network of {height} x {width} pictures, got none"
             )
         crop = height
-    resize = -(-crop * 8 // 7) if settings.resize is None else settings.resize
+    if resize is None:
+        resize = -(-crop * 8 // 7)
     if crop > resize:
         raise ValueError(f"resize must be at least the crop, {crop}, got {resize}")
     return resize, crop
