@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,28 +18,7 @@ from freqops.statistics import ChannelStatistics
 from freqops.training._network import network_file
 from freqops.training._settings import Settings
 
-__all__ = ["network_of", "picture_sizes", "selection_of"]
-
-
-def selection_of(words: str) -> ChannelSelection:
-    """A number of channels, their numbers, "learned", or the file of a saved selection.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    if words.isdecimal():
-        return ChannelSelection.of(int(words))
-    if words == "learned":
-        return ChannelSelection.learned()
-    numbers = words.split(",")
-    if all(number.strip().isdecimal() for number in numbers):
-        return ChannelSelection.of([int(number) for number in numbers])
-    if Path(words).is_file():
-        return ChannelSelection.load(words)
-    raise ValueError(
-        "channels must be a number, numbers such as 0,1,8,64,128, 'learned', "
-        f"or the file of a saved selection, got {words!r}"
-    )
+__all__ = ["network_of", "picture_sizes"]
 
 
 def network_of(
@@ -68,7 +46,7 @@ def network_of(
             raise ValueError(f"model must classify, got the {family} {settings.model!r}")
         recipe = make_recipe(
             family,
-            selection_of(settings.channels) if settings.channels else None,
+            ChannelSelection.parse(settings.channels) if settings.channels else None,
             gate=settings.gate,
             spatial=settings.spatial,
             statistics=statistics,

@@ -21,7 +21,7 @@ from freqops._arguments import describe
 from freqops._block_dct import CHROMA, ROUNDING
 from freqops.training._pictures import BROKEN
 
-__all__ = ["FREE", "Settings", "configs", "kinds", "read_config"]
+__all__ = ["FREE", "GROUPS", "Settings", "configs", "kinds", "read_config"]
 
 T = TypeVar("T")
 
@@ -29,6 +29,15 @@ TRANSFORM = ("device", "workers", "jpeg")
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("step", "cosine", "constant")
 AMP = ("off", "bfloat16", "float16")
+
+GROUPS = {
+    "data": "pictures",
+    "model": "network",
+    "epochs": "optimiser",
+    "penalty": "gate",
+    "seed": "how it runs",
+}
+"""Headings of the help, each before the field that it begins with."""
 
 FREE = frozenset(
     (
