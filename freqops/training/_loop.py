@@ -185,6 +185,8 @@ class _Run:
         self.latest: deque[tuple[int, list[int]]] = deque(maxlen=settings.log_steps)
         if state is not None:
             self._restore(state)
+        else:
+            self.log.go_on(0)
 
     # What is there before the first step.
 
@@ -209,9 +211,12 @@ class _Run:
                     f"data must have the {len(theirs)} classes of the run in {self.folder}, "
                     f"got {len(self.data.classes)} or others in {self.settings.data}"
                 )
+        words = self.settings.words()
         if self.processes.main:
+            if state is None and path.exists() and path.read_text(encoding="utf-8") != words:
+                (self.folder / STATISTICS).unlink(missing_ok=True)  # of other pictures
             with replacing(path) as hidden:
-                hidden.write_text(self.settings.words(), encoding="utf-8")
+                hidden.write_text(words, encoding="utf-8")
         return state
 
     def _statistics(self) -> ChannelStatistics | None:
@@ -357,19 +362,21 @@ class _Run:
                         return self._result()
             seconds = time.perf_counter() - started
             self._end_epoch(seconds, (self.step - first) * self.settings.batch_size)
+            if self.processes.any(self.interrupts.asked)[0]:
+                break
         return self._result()
 
     def _stops(self) -> bool:
-        """Between two steps: whether the run is interrupted. Saves, logs and checks what is due."""
+        """Between two steps: whether the run ends here. Saves and checks what is due."""
         settings, schedule = self.settings, self.schedule
         every_step = self.processes.device.type != "cuda"  # there a look costs a synchronisation
         looked = every_step or self.step % settings.log_steps == 0
         asked, bad = self.processes.any(self.interrupts.asked, looked and bool(self.bad >= 0))
         if bad:
             self._check_finite()
-        if asked:
-            return True
         ended = self.step % schedule.length == 0
+        if asked and not ended:  # else the epoch is finished first
+            return True
         if settings.checkpoint_steps and self.step % settings.checkpoint_steps == 0 and not ended:
             self._save()
         return False
