@@ -98,18 +98,18 @@ class Validation:
             gates: empty, to count the gate.
 
         Raises:
-            TypeError, ValueError: those of ``evaluate`` and ``evaluation_view``; a picture is
+            TypeError, ValueError: those of ``evaluate`` and ``view_of``; a picture is
                 broken, with --broken fail.
         """
         from tqdm import tqdm
 
         from freqops.training._evaluate import AMP_DTYPES, evaluate
-        from freqops.training._network import evaluation_view
         from freqops.training._pictures import EvaluationBatches, Pictures, loader, read
+        from freqops.training._views import view_of
 
         options, processes = self.options, self.processes
         transform = options.transform or self.about.transform
-        view = evaluation_view(network, self.about.resize, self.about.crop, transform)
+        view = view_of(network, transform, self.about.resize, self.about.crop)
         order = EvaluationBatches(
             len(self.samples), options.batch_size, processes.rank, processes.count
         )

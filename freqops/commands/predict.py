@@ -82,14 +82,15 @@ def _run(options: argparse.Namespace) -> int:
     _validation.needed("predict")
     from tqdm import tqdm
 
-    from freqops.training._network import evaluation_view, open_network
+    from freqops.training._network import open_network
     from freqops.training._pictures import EvaluationBatches, Pictures, loader, read
     from freqops.training._processes import join
+    from freqops.training._views import view_of
     from freqops.transform import find_pictures
 
     network, about = open_network(options.network)
     paths = [str(path) for path, _ in find_pictures(options.pictures)]
-    view = evaluation_view(network, about.resize, about.crop, about.transform)
+    view = view_of(network, about.transform, about.resize, about.crop)
     predictions: list[Prediction] = []
     broken: list[tuple[str, str]] = []
     with join(options.device) as processes:

@@ -24,6 +24,15 @@ class Interrupts:
         self._when = 0.0
         self._before: dict[int, object] = {}
 
+    def check(self) -> None:
+        """Where there is nothing to save.
+
+        Raises:
+            KeyboardInterrupt: it is asked for.
+        """
+        if self.asked:
+            raise KeyboardInterrupt
+
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from freqops._extras import need
 from freqops.files import replacing
+from freqops.training._pictures import Batch
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -74,6 +75,16 @@ class Log:
                 rows = [row for row in reader if len(row) == len(header) and _step(row) <= step]
             with replacing(self._folder / name) as path, path.open("w", newline="") as file:
                 csv.writer(file).writerows([header, *rows])
+
+    def track(self, batches: Iterable[Batch], total: int, what: str) -> Iterator[Batch]:
+        """The same batches, beside a bar of their own."""
+        from tqdm import tqdm
+
+        off = True if self._quiet else None
+        with tqdm(total=total, desc=what, unit=" pictures", leave=False, disable=off) as bar:
+            for batch in batches:
+                yield batch
+                bar.update(len(batch.labels) + len(batch.broken))
 
     def begin(self, steps: int, done: int) -> None:
         """The bar of a whole run."""

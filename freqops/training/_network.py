@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from freqops import models
-from freqops._jpeg_transform import JPEGTransform
 from freqops.models import FrequencyNetwork
-from freqops.statistics import ChannelStatistics
-from freqops.training._pictures import View
 from freqops.training._settings import TRANSFORM
-from freqops.training._views import ChannelView, JPEGView, PixelView
 
-__all__ = ["NETWORK", "About", "evaluation_view", "network_file", "open_network"]
+__all__ = ["NETWORK", "About", "network_file", "open_network"]
 
 NETWORK = "network.safetensors"
 """The network of a run: that of the last finished epoch."""
@@ -122,41 +117,3 @@ def open_network(place: str | os.PathLike[str]) -> tuple[FrequencyNetwork, About
             f"{path} must be written by freqops train, which tells classes and sizes: {error}"
         ) from error
     return network, about
-
-
-def evaluation_view(
-    network: FrequencyNetwork, resize: int, crop: int, transform: str = "device"
-) -> View:
-    """How a picture becomes what the network reads, where nothing is drawn.
-
-    Args:
-        network: with ``transform`` other than "device", its own transform is taken over.
-        resize, crop: in pixels.
-        transform: "device" gives pixels, for ``network(images)``; "workers" and "jpeg" give
-            channels, for ``network(coefficients=...)``.
-
-    Raises:
-        ValueError: the network reads pixels too; with "jpeg", its transform has chroma or rounding,
-            which files have their own.
-        ImportError: torchvision cannot be imported.
-    """
-    if transform == "device":
-        return PixelView(resize, crop, train=False)
-    own = network.transform
-    if network.halved is not None:
-        raise ValueError(
-            "transform must be device for a network with spatial=True, which needs pixels, "
-            f"got {transform!r}"
-        )
-    if transform == "workers":
-        pixels = PixelView(resize, crop, train=False)
-        return ChannelView(pixels, copy.deepcopy(own).cpu().eval())
-    if (own.chroma, own.rounding) != ("4:4:4", "none"):
-        raise ValueError(
-            "transform must not be jpeg for a network with chroma and rounding: files have their "
-            f"own, got {own.chroma!r} and {own.rounding!r}"
-        )
-    statistics = None
-    if own.mean is not None and own.std is not None:
-        statistics = ChannelStatistics(own.mean.cpu(), own.std.cpu())
-    return JPEGView(JPEGTransform(own.channels, statistics, (resize, crop)))

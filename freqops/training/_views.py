@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 
@@ -12,8 +13,11 @@ from freqops._extras import torchvision_module
 from freqops._jpeg_transform import JPEGTransform
 from freqops._pictures import decode, is_jpeg, read_stored, to_tensor
 from freqops.jpeg import UnsupportedJPEG
+from freqops.models import FrequencyNetwork
+from freqops.statistics import ChannelStatistics
+from freqops.training._pictures import View
 
-__all__ = ["ChannelView", "JPEGView", "PixelView"]
+__all__ = ["ChannelView", "JPEGView", "PixelView", "view_of"]
 
 
 class PixelView:
@@ -91,3 +95,50 @@ class JPEGView:
                     pass
             return self.transform(decode(path))
         return self.transform(to_tensor(picture))  # type: ignore[arg-type]
+
+
+def view_of(
+    network: FrequencyNetwork,
+    transform: str,
+    resize: int,
+    crop: int,
+    *,
+    train: bool = False,
+    area: float = 0.08,
+    flip: bool = True,
+) -> View:
+    """How a picture becomes what a network reads.
+
+    Args:
+        network: with ``transform`` other than "device", its own transform is taken over.
+        transform: "device" gives pixels, for ``network(images)``; "workers" and "jpeg" give
+            channels, for ``network(coefficients=...)``.
+        resize, crop: in pixels.
+        train: whether crop and flip are drawn, then with area and flip as in ``PixelView``;
+            "jpeg" has its own, which are their defaults.
+
+    Raises:
+        ValueError: the network reads pixels too; with "jpeg", its transform has chroma or rounding,
+            which files have their own.
+        ImportError: torchvision cannot be imported.
+    """
+    pixels = PixelView(resize, crop, train=train, area=area, flip=flip)
+    if transform == "device":
+        return pixels
+    own = network.transform
+    if network.halved is not None:
+        raise ValueError(
+            "transform must be device for a network with spatial=True, which needs pixels, "
+            f"got {transform!r}"
+        )
+    if transform == "workers":
+        return ChannelView(pixels, copy.deepcopy(own).cpu().eval())
+    if (own.chroma, own.rounding) != ("4:4:4", "none"):
+        raise ValueError(
+            "transform must not be jpeg for a network with chroma and rounding: files have their "
+            f"own, got {own.chroma!r} and {own.rounding!r}"
+        )
+    statistics = None
+    if own.mean is not None and own.std is not None:
+        statistics = ChannelStatistics(own.mean.cpu(), own.std.cpu())
+    return JPEGView(JPEGTransform(own.channels, statistics, (resize, crop), train=train))
