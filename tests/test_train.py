@@ -396,8 +396,13 @@ def test_from_jpeg_coefficients(tmp_path: Path) -> None:
     Image.fromarray(picture(0, 99)).save(data / "train" / "blue" / "99.png")
     settings = {
         **SMALL,
-        **{"data": str(data), "output": str(tmp_path / "run"), "transform": "jpeg"},
-        **{"statistics": "own", "batch_size": 5, "optimizer": "adamw", "learning_rate": 1e-3},
+        "data": str(data),
+        "output": str(tmp_path / "run"),
+        "transform": "jpeg",
+        "statistics": "own",
+        "batch_size": 5,
+        "optimizer": "adamw",
+        "learning_rate": 1e-3,
     }
     del settings["area"]
     assert main([*flags(Settings.of(settings, "test")), "-q", "--epochs", "5"]) == 0
@@ -494,7 +499,7 @@ def test_init_with_other_classes(
 def test_weights_from_a_state_dict(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of 1000 classes, as checkpoints of ImageNet are; saved by DataParallel inside a dictionary."""
+    """Of 1000 classes, as checkpoints of ImageNet are, by DataParallel and inside a dictionary."""
     import timm
 
     torch.manual_seed(3)
