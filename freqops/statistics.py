@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from freqops import _storage
+from freqops._arguments import check_choice, describe
+from freqops._block_dct import CHROMA, ROUNDING
 from freqops._sums import Sums
 from freqops.channels import CHANNELS, ChannelSelection
 from freqops.data import to_tensor
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
 
     from freqops.data import Picture
 
-__all__ = ["ChannelStatistics"]
+__all__ = ["ESTIMATORS", "ChannelStatistics", "sums_of"]
 
-_ESTIMATORS = ("coefficients", "image_means")
+ESTIMATORS = ("coefficients", "image_means")
 
 # The operators' error bound, in coefficient units. A channel that varies less (Cb and Cr of grey
 # pictures; u = 4 or v = 4 of averaged chroma) holds nothing but rounding, and is not scaled up.
@@ -109,22 +111,57 @@ class ChannelStatistics:
             >>> statistics.count, round(statistics.mean[0].item()), round(statistics.std[0].item())
             (12, -4, 1020)
         """
-        if estimator not in _ESTIMATORS:
-            raise ValueError(
-                f"estimator must be {' or '.join(map(repr, _ESTIMATORS))}, got {estimator!r}"
-            )
+        check_choice("from_images", "estimator", estimator, ESTIMATORS)
         if isinstance(images, (str, bytes)) or not isinstance(images, Iterable):
             raise TypeError(f"images must be an iterable of pictures, got {images!r}")
         sums = Sums.nothing()
         for coefficients in _transformed(images, chroma, rounding):
-            if estimator == "image_means":
-                coefficients = coefficients.mean((2, 3), keepdim=True)
-            sums = sums.plus(Sums.of(coefficients.transpose(0, 1).flatten(1)))
-        if sums.count < 2:
-            raise ValueError(
-                f"images must give at least two observations of a channel, got {sums.count}"
-            )
-        return cls._of(sums, (estimator, chroma, rounding))
+            sums = sums.plus(sums_of(coefficients, estimator))
+        return cls._measured("images", sums, (estimator, chroma, rounding))
+
+    @classmethod
+    def from_coefficients(
+        cls,
+        batches: Iterable[Tensor],
+        *,
+        chroma: str = "4:4:4",
+        rounding: str = "none",
+        estimator: str = "coefficients",
+    ) -> ChannelStatistics:
+        """``from_images`` of pictures whose coefficients there are already.
+
+        Args:
+            batches: all 192 channels, not normalised, of one picture (192, gh, gw) or of several
+                (N, 192, gh, gw), as ``block_dct`` or ``JPEGTransform(192)`` gives them: floating
+                point, on any device.
+            chroma, rounding: how they were made; noted in the result.
+            estimator: as in ``from_images``.
+
+        Returns:
+            The statistics: of float64 coefficients bit for bit those of ``from_images``, else as
+            exact as the coefficients are.
+
+        Raises:
+            TypeError: batches is no iterable, or an element is no floating-point tensor.
+            ValueError: an element is of another shape or not finite, or there are fewer than two
+                observations; unknown chroma, rounding or estimator.
+
+        Example:
+            >>> pictures = [torch.full((3, 16, 24), value, dtype=torch.uint8) for value in (0, 255)]
+            >>> batches = [block_dct(picture) for picture in pictures]
+            >>> ChannelStatistics.from_coefficients(batches).count
+            12
+        """
+        function = "from_coefficients"
+        check_choice(function, "chroma", chroma, CHROMA)
+        check_choice(function, "rounding", rounding, ROUNDING)
+        check_choice(function, "estimator", estimator, ESTIMATORS)
+        if isinstance(batches, (str, bytes, Tensor)) or not isinstance(batches, Iterable):
+            raise TypeError(f"batches must be an iterable of tensors, got {describe(batches)}")
+        sums = Sums.nothing()
+        for i, coefficients in enumerate(batches):
+            sums = sums.plus(sums_of(_given(coefficients, f"batches[{i}]"), estimator))
+        return cls._measured("batches", sums, (estimator, chroma, rounding))
 
     @classmethod
     def photographs(cls) -> ChannelStatistics:
@@ -297,12 +334,49 @@ class ChannelStatistics:
         return result
 
     @classmethod
+    def _measured(
+        cls, argument: str, sums: Sums, settings: tuple[str, str, str]
+    ) -> ChannelStatistics:
+        """The statistics of sums that came from an argument: estimator, chroma, rounding."""
+        if sums.count < 2:
+            raise ValueError(
+                f"{argument} must give at least two observations of a channel, got {sums.count}"
+            )
+        return cls._of(sums, settings)
+
+    @classmethod
     def _of(cls, sums: Sums, settings: tuple[str, str, str]) -> ChannelStatistics:
         std = (sums.squares / sums.count).sqrt()
         result = cls(sums.mean, torch.where(std < _CONSTANT, 1.0, std))
         result._sums = sums
         result._settings = settings
         return result
+
+
+def sums_of(coefficients: Tensor, estimator: str) -> Sums:
+    """Sums of float64 coefficients (N, 192, gh, gw), by the estimator; of no numbers too."""
+    if not coefficients.numel():
+        return Sums.nothing()
+    if estimator == "image_means":
+        coefficients = coefficients.mean((2, 3), keepdim=True)
+    return Sums.of(coefficients.transpose(0, 1).flatten(1))
+
+
+def _given(coefficients: Tensor, name: str) -> Tensor:
+    """Finite float64 coefficients (N, 192, gh, gw)."""
+    if not isinstance(coefficients, Tensor) or not coefficients.is_floating_point():
+        got = coefficients.dtype if isinstance(coefficients, Tensor) else describe(coefficients)
+        raise TypeError(f"{name} must be a floating-point tensor, got {got}")
+    if coefficients.dim() not in (3, 4) or coefficients.shape[-3] != CHANNELS:
+        raise ValueError(
+            f"{name} must be [{CHANNELS}, gh, gw] or [N, {CHANNELS}, gh, gw], "
+            f"got {list(coefficients.shape)}"
+        )
+    wide = coefficients.detach()
+    wide = (wide.cpu() if wide.device.type == "mps" else wide).double()  # no float64 there
+    if not wide.isfinite().all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return wide if wide.dim() == 4 else wide[None]
 
 
 def _transformed(images: Iterable[Picture], chroma: str, rounding: str) -> Iterator[Tensor]:

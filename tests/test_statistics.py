@@ -18,6 +18,7 @@ from torch import Tensor
 import freqops
 from freqops._sums import Sums
 from freqops.channels import ChannelSelection
+from freqops.data import JPEGTransform
 from freqops.ops import block_dct
 from freqops.statistics import ChannelStatistics
 
@@ -92,6 +93,34 @@ def test_merge_equals_all_at_once(estimator: str) -> None:
     for merged in (parts[0].merge(parts[1]), parts[1].merge(parts[0])):
         assert same(merged, whole)
         assert merged.estimator == estimator
+
+
+@pytest.mark.parametrize("estimator", ["coefficients", "image_means"])
+@pytest.mark.parametrize("modes", [{}, {"chroma": "dctnet", "rounding": "jpeg"}], ids=str)
+def test_coefficients_are_as_good_as_pictures(estimator: str, modes: dict[str, str]) -> None:
+    want = ChannelStatistics.from_images(pictures(), estimator=estimator, **modes)
+    exact = [block_dct(image, dtype=torch.float64, **modes) for image in pictures()]  # type: ignore[arg-type]
+    empty = torch.zeros(0, 192, 3, 3)
+    got = ChannelStatistics.from_coefficients(
+        iter([*exact[:2], empty, *exact[2:]]), estimator=estimator, **modes
+    )
+    assert got == want
+    assert (got.estimator, got.chroma, got.rounding) == (want.estimator, want.chroma, want.rounding)
+    stored = [x.float().requires_grad_() for x in exact]
+    near = ChannelStatistics.from_coefficients(stored, estimator=estimator, **modes)
+    assert not near.mean.requires_grad
+    assert ((near.mean - want.mean) / want.std).abs().max() < 1e-6
+    assert (near.std / want.std - 1).abs().max() < 1e-5
+
+
+def test_coefficients_of_a_transform_are_measured() -> None:
+    """Without statistics and with all channels a JPEGTransform gives what is wanted."""
+    images = [image for image in pictures() if image.dim() == 3 and image.dtype == torch.uint8]
+    got = ChannelStatistics.from_coefficients(map(JPEGTransform(None), images))
+    assert got.merge(got).count == 2 * got.count
+    want = ChannelStatistics.from_images(images)
+    assert ((got.mean - want.mean) / want.std).abs().max() < 1e-5
+    assert (got.std / want.std - 1).abs().max() < 1e-5
 
 
 def test_merge_of_constant_channels_is_exact() -> None:
@@ -364,7 +393,52 @@ ONES = [1.0] * 192
         (
             lambda: ChannelStatistics.from_images(pictures(), estimator="median"),
             ValueError,
-            "estimator must be 'coefficients' or 'image_means', got 'median'",
+            "from_images: estimator must be one of 'coefficients', 'image_means', got 'median'",
+        ),
+        (
+            lambda: ChannelStatistics.from_coefficients(torch.zeros(2, 192, 1, 1)),
+            TypeError,
+            "batches must be an iterable of tensors, got a Tensor",
+        ),
+        (
+            lambda: ChannelStatistics.from_coefficients([torch.zeros(192, 1, 1).byte()]),
+            TypeError,
+            r"batches\[0\] must be a floating-point tensor, got torch.uint8",
+        ),
+        (
+            lambda: ChannelStatistics.from_coefficients([torch.zeros(192, 2, 1), None]),
+            TypeError,
+            r"batches\[1\] must be a floating-point tensor, got None",
+        ),
+        (
+            lambda: ChannelStatistics.from_coefficients([torch.zeros(24, 1, 1)]),
+            ValueError,
+            r"batches\[0\] must be \[192, gh, gw\] or \[N, 192, gh, gw\], got \[24, 1, 1\]",
+        ),
+        (
+            lambda: ChannelStatistics.from_coefficients([torch.full((192, 1, 1), math.inf)]),
+            ValueError,
+            r"batches\[0\] must be finite, got NaN or infinity",
+        ),
+        (
+            lambda: ChannelStatistics.from_coefficients([torch.zeros(192, 1, 1)]),
+            ValueError,
+            "batches must give at least two observations of a channel, got 1",
+        ),
+        (
+            lambda: ChannelStatistics.from_coefficients([], chroma="grey"),
+            ValueError,
+            "from_coefficients: chroma must be one of '4:4:4', .*, got 'grey'",
+        ),
+        (
+            lambda: ChannelStatistics.from_coefficients([], rounding="up"),
+            ValueError,
+            "from_coefficients: rounding must be one of .*, got 'up'",
+        ),
+        (
+            lambda: ChannelStatistics.from_coefficients([], estimator="median"),
+            ValueError,
+            "from_coefficients: estimator must be one of .*, got 'median'",
         ),
         (
             lambda: ChannelStatistics.photographs().merge(3),
