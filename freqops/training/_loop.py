@@ -21,7 +21,7 @@ from freqops.training._evaluate import AMP_DTYPES, Evaluation, evaluate
 from freqops.training._interrupt import Interrupts
 from freqops.training._log import Broken, Log
 from freqops.training._network import NETWORK, About
-from freqops.training._normalisation import statistics_of
+from freqops.training._normalisation import STATISTICS, statistics_of
 from freqops.training._pictures import (
     Batch,
     EvaluationBatches,
@@ -164,6 +164,8 @@ class _Run:
         self.top1: float | None = None
         if state is not None:
             self._restore(state)
+        else:
+            self.log.go_on(0, False)
 
     def _before(self) -> State | None:
         """The state of a run that was interrupted; writes the settings of one that begins.
@@ -196,9 +198,12 @@ class _Run:
                     f"got {len(self.batches)} in {self.settings.data}"
                 )
         self.processes.barrier()  # all have read before one writes
+        words = self.settings.words()
         if self.processes.main:
+            if state is None and path.exists() and path.read_text(encoding="utf-8") != words:
+                (self.folder / STATISTICS).unlink(missing_ok=True)  # of other pictures
             with replacing(path) as hidden:
-                hidden.write_text(self.settings.words(), encoding="utf-8")
+                hidden.write_text(words, encoding="utf-8")
         return state
 
     def _restore(self, state: State) -> None:
@@ -304,16 +309,17 @@ class _Run:
         self.log.advance(epoch, self.step, self.schedule.steps, loss)
 
     def _stops(self) -> bool:
-        """Between two steps: whether the run is interrupted. Checks and saves what is due."""
+        """Between two steps: whether the run ends here. Checks and saves what is due."""
         looked = self.step % self.stepper.patience == 0
         bad = looked and self.stepper.first_bad() >= 0
         asked, bad = self.processes.any(self.interrupts.asked, bad)
+        self.interrupts.asked = asked  # one process is enough
         if bad:
             self._check_finite()
         every, ends = self.settings.checkpoint_steps, self.step % self.schedule.length == 0
         if every and self.step % every == 0 and not ends and not asked:
             self._save()
-        return asked
+        return asked and not ends  # an epoch that is through is validated first
 
     def _check_finite(self) -> None:
         """Before anything is saved.
