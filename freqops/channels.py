@@ -186,6 +186,39 @@ class ChannelSelection:
         return cls.square(n) if n in _SQUARE else cls.triangle(n)
 
     @classmethod
+    def parse(cls, words: str) -> ChannelSelection:
+        """The selection that a flag or a file of settings names.
+
+        Args:
+            words: a number of channels, as in ``of``; their numbers, "0,1,8,64,128"; "learned"; or
+                the path of a saved selection.
+
+        Returns:
+            The selection.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is none of these, or a number lies outside its range.
+
+        Example:
+            >>> ChannelSelection.parse("0,1,64").indices, len(ChannelSelection.parse("24"))
+            ((0, 1, 64), 24)
+        """
+        numbers = words.split(",")
+        if words.isdecimal():
+            return cls.of(int(words))
+        if words == "learned":
+            return cls.learned()
+        if all(number.strip().isdecimal() for number in numbers):
+            return cls.of([int(number) for number in numbers])
+        if os.path.isfile(words):
+            return cls.load(words)
+        raise ValueError(
+            "channels must be a number, numbers such as 0,1,8,64,128, 'learned', "
+            f"or the file of a saved selection, got {words!r}"
+        )
+
+    @classmethod
     def square(cls, n: SupportsIndex) -> ChannelSelection:
         """The paper's square pattern of n channels, as tabulated in its released code.
 

@@ -59,19 +59,10 @@ def count(text: str) -> int:
 
 def selection(text: str) -> ChannelSelection:
     """The selection that --channels names."""
-    if text.isdecimal():
-        return ChannelSelection.of(int(text))
-    if text == "learned":
-        return ChannelSelection.learned()
-    numbers = text.split(",")
-    if all(number.strip().isdecimal() for number in numbers):
-        return ChannelSelection.of([int(number) for number in numbers])
-    if Path(text).is_file():
-        return ChannelSelection.load(text)
-    raise ValueError(
-        "--channels must be a number, numbers such as 0,1,8,64,128, 'learned', "
-        f"or the file of a saved selection, got {text!r}"
-    )
+    try:
+        return ChannelSelection.parse(text)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None
 
 
 def write_json(path: str, content: Mapping[str, object]) -> None:

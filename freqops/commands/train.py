@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    from freqops.training._settings import Settings, configs, kinds
+    from freqops.training._settings import GROUPS, Settings, configs, kinds
 
     parser.add_argument("data", nargs="?", metavar="DATA", help="what is trained on")
     parser.add_argument("-o", "--output", metavar="RUN", help="folder of the run")
@@ -54,6 +54,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, only warnings")
     types = kinds()
     for field in dataclasses.fields(Settings):
+        if field.name in GROUPS:
+            group = parser.add_argument_group(GROUPS[field.name])
         if field.name in ("data", "output"):
             continue
         name = "--" + field.name.replace("_", "-")
@@ -65,11 +67,11 @@ def add(commands: Commands) -> None:
         text = text.replace("%", "%%")
         kind = types[field.name]
         if kind is bool:
-            parser.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
+            group.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
         else:
             choices = field.metadata["choices"] or None
             metavar = None if choices else {int: "N", float: "X"}.get(kind, "TEXT")
-            parser.add_argument(name, type=kind, choices=choices, metavar=metavar, help=text)
+            group.add_argument(name, type=kind, choices=choices, metavar=metavar, help=text)
     parser.set_defaults(command=_run)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from freqops._extras import torchvision_module
 from freqops.channels import ChannelSelection
-from freqops.models import FrequencyNetwork, load, summarize
+from freqops.models import FrequencyNetwork, about, load, summarize
 from freqops.models._base import make
 from freqops.models._recipe import Base
 from freqops.models._surgery import build, family_of, make_recipe
@@ -19,28 +18,7 @@ from freqops.statistics import ChannelStatistics
 from freqops.training._network import network_file
 from freqops.training._settings import Settings
 
-__all__ = ["network_of", "picture_sizes", "selection_of"]
-
-
-def selection_of(words: str) -> ChannelSelection:
-    """A number of channels, their numbers, "learned", or the file of a saved selection.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    if words.isdecimal():
-        return ChannelSelection.of(int(words))
-    if words == "learned":
-        return ChannelSelection.learned()
-    numbers = words.split(",")
-    if all(number.strip().isdecimal() for number in numbers):
-        return ChannelSelection.of([int(number) for number in numbers])
-    if Path(words).is_file():
-        return ChannelSelection.load(words)
-    raise ValueError(
-        "channels must be a number, numbers such as 0,1,8,64,128, 'learned', "
-        f"or the file of a saved selection, got {words!r}"
-    )
+__all__ = ["network_of", "picture_sizes"]
 
 
 def network_of(
@@ -68,7 +46,7 @@ def network_of(
             raise ValueError(f"model must classify, got the {family} {settings.model!r}")
         recipe = make_recipe(
             family,
-            selection_of(settings.channels) if settings.channels else None,
+            ChannelSelection.parse(settings.channels) if settings.channels else None,
             gate=settings.gate,
             spatial=settings.spatial,
             statistics=statistics,
@@ -86,8 +64,19 @@ def network_of(
 
 
 def picture_sizes(settings: Settings, network: nn.Module) -> tuple[int, int]:
-    """The short side after the resize and the side of the crop."""
-    crop = settings.crop
+    """The short side after the resize and the side of the crop.
+
+    What the settings leave open is as the network was trained before, or its usual size.
+
+    Raises:
+        ValueError: the network has no usual size that is square; the crop is larger than the rest.
+    """
+    resize, crop = settings.resize, settings.crop
+    if crop is None and resize is None and settings.init:
+        before = about(network_file(settings.init))
+        sizes = before.get("resize"), before.get("crop")
+        if isinstance(sizes[0], int) and isinstance(sizes[1], int):
+            return sizes[0], sizes[1]
     if crop is None:
         height, width = summarize(network).size
         if height != width:
@@ -95,7 +84,8 @@ def picture_sizes(settings: Settings, network: nn.Module) -> tuple[int, int]:
                 f"crop must be given for a network of {height} x {width} pictures, got none"
             )
         crop = height
-    resize = -(-crop * 8 // 7) if settings.resize is None else settings.resize
+    if resize is None:
+        resize = -(-crop * 8 // 7)
     if crop > resize:
         raise ValueError(f"resize must be at least the crop, {crop}, got {resize}")
     return resize, crop

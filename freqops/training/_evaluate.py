@@ -124,7 +124,8 @@ def evaluate(
                     if gates is not None:
                         gates.update(gate)
                 has_top |= scores.shape[1] > TOP
-                loss += F.cross_entropy(scores.float(), labels, reduction="sum").double()
+                # Of each picture by itself: no sum depends on what else is in its batch.
+                loss += F.cross_entropy(scores.float(), labels, reduction="none").double().sum()
                 counts[_COUNT] += len(labels)
                 for i, number in enumerate(torch.stack(found).tolist(), _FIRST):
                     counts[i] += number

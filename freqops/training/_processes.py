@@ -81,6 +81,7 @@ def join(device: str = "auto") -> Iterator[Processes]:
 
     Raises:
         ValueError: torch knows no such device, or has no such GPU.
+        ConnectionError: another process has ended while this one waited for it.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
@@ -94,6 +95,13 @@ def join(device: str = "auto") -> Iterator[Processes]:
     dist.init_process_group(backend, timeout=TIMEOUT)
     try:
         yield Processes(rank, count, chosen)
+    except RuntimeError as error:
+        words = " ".join(str(error).split())
+        if not any(name in words.lower() for name in ("gloo", "nccl", "connection")):
+            raise
+        raise ConnectionError(
+            f"another process has ended, or cannot be reached: {words}"
+        ) from error
     finally:
         dist.destroy_process_group()
 

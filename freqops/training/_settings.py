@@ -21,7 +21,7 @@ from freqops._arguments import describe
 from freqops._block_dct import CHROMA, ROUNDING
 from freqops.training._pictures import BROKEN
 
-__all__ = ["FREE", "Settings", "configs", "kinds", "read_config"]
+__all__ = ["FREE", "GROUPS", "Settings", "configs", "kinds", "read_config"]
 
 T = TypeVar("T")
 
@@ -29,6 +29,15 @@ TRANSFORM = ("device", "workers", "jpeg")
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("step", "cosine", "constant")
 AMP = ("off", "bfloat16", "float16")
+
+GROUPS = {
+    "data": "pictures",
+    "model": "network",
+    "epochs": "optimiser",
+    "penalty": "gate",
+    "seed": "how it runs",
+}
+"""Headings of the help, each before the field that it begins with."""
 
 FREE = frozenset(
     (
@@ -84,9 +93,9 @@ class Settings:
         "the network, on the loader's workers, or there from the coefficients of JPEG files "
         "without decoding", choices=TRANSFORM)
     resize: int | None = _field(None, "short side of the picture in validation before the crop; "
-        "none: 8/7 of the crop", least=8)
+        "none: 8/7 of the crop, with init as there", least=8)
     crop: int | None = _field(None, "side of the square that the network sees; none: the "
-        "network's own, 448 for a ResNet, 896 for MobileNetV2", least=8)
+        "network's own, 448 for a ResNet, 896 for MobileNetV2, with init as there", least=8)
     area: float = _field(0.08, "least share of a picture's area that a training crop shows",
         above=0, most=1)
     flip: bool = _field(True, "mirror half of the training pictures")

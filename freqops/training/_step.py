@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from freqops._arguments import accumulate
 from freqops._noise import logistic_noise
 from freqops._penalty import gate_penalty
 from freqops.models import FrequencyNetwork
@@ -112,12 +113,12 @@ class Stepper:
         with torch.autocast(processes.device.type, dtype=self._amp, enabled=self._amp is not None):
             output = self._layers(**arguments)
         scores, opened = output if isinstance(output, tuple) else (output, None)
-        scores = scores.float()
+        scores = scores.to(accumulate(scores.dtype))
         _check_labels(batch.labels, scores.shape[1])
         loss = F.cross_entropy(scores, labels, label_smoothing=settings.label_smoothing)
         total, penalty, on = loss, loss.new_zeros(()), loss.new_zeros(())
         if gate is not None:
-            opened = opened.float()
+            opened = opened.to(accumulate(opened.dtype))
             penalty = gate_penalty(self._everyones(opened), target=settings.penalty_target)
             total = loss + self.schedule.penalty(step) * penalty
             on = opened.detach().sum()
@@ -133,7 +134,10 @@ class Stepper:
             count = len(labels)
             right = (scores.argmax(1) == labels).sum()
             added = torch.stack(
-                [x.double() for x in (loss * count, penalty * count, on, right, loss * 0 + count)]
+                [
+                    x.double()
+                    for x in (loss * count, penalty * count, on, right, loss.new_full((), count))
+                ]
             )
             self.sums += added
         return added
@@ -161,16 +165,15 @@ class Stepper:
         return noise[processes.rank * share :][:share]
 
     def _everyones(self, opened: Tensor) -> Tensor:
-        """Gates of the whole batch where the penalty is not linear in them.
+        """Gates with the mean of the whole batch, where the penalty is not linear in it.
 
-        Their gradient comes back summed over processes, and is averaged with that of the weights:
-        that of one process with the whole batch.
+        The gradient stays that of this process's part, and is averaged with those of the others.
         """
-        if self.processes.count == 1 or self.settings.penalty_target is None:
+        processes = self.processes
+        if processes.count == 1 or self.settings.penalty_target is None:
             return opened
-        from torch.distributed.nn.functional import all_gather
-
-        return torch.cat(all_gather(opened))  # type: ignore[no-untyped-call]
+        mean = opened.detach().mean()
+        return opened + (processes.sum(mean.clone()) / processes.count - mean)
 
 
 def _optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
