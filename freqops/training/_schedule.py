@@ -17,7 +17,7 @@ class Schedule:
     With step t = 0, 1, ..., the fraction of an epoch e = t / length, w = warmup_epochs and T the
     number of steps:
 
-        warm-up      (t + 1) / (w length)                     while that is below 1
+        warm-up      min(1, (t + 1) / (w length))             while t < w length
         step         step_factor^floor(e / step_epochs)
         cosine       (1 + cos(pi (t - w length) / (T - w length))) / 2
         penalty      lambda min(1, (t + 1) / (penalty_warmup_epochs length))
@@ -36,8 +36,8 @@ class Schedule:
         """What the learning rates are multiplied by."""
         settings = self.settings
         warm = settings.warmup_epochs * self.length
-        if step + 1 < warm:
-            return (step + 1) / warm
+        if step < warm:
+            return min(1.0, (step + 1) / warm)
         if settings.schedule == "step":
             return float(settings.step_factor ** (step // self.length // settings.step_epochs))
         if settings.schedule == "cosine":

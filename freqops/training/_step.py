@@ -134,7 +134,10 @@ class Stepper:
             count = len(labels)
             right = (scores.argmax(1) == labels).sum()
             added = torch.stack(
-                [x.double() for x in (loss * count, penalty * count, on, right, loss * 0 + count)]
+                [
+                    x.double()
+                    for x in (loss * count, penalty * count, on, right, loss.new_full((), count))
+                ]
             )
             self.sums += added
         return added
