@@ -276,8 +276,11 @@ def test_select_warns_where_the_gate_does_not_separate_channels(
     err = capsys.readouterr().err
     assert err.startswith(
         "freqops: warning: the gate opens 186 channels equally often, in 0.0 % of the pictures, of "
-        "which 4 are kept, only for their lower frequency: keep fewer, or train more epochs"
+        "which 4 are kept, only for their lower frequency: keep 6, or train with a smaller "
+        "--penalty\n"
     )
+    assert main(["select", str(run), "--keep", "3", "--workers", "0"]) == 0
+    assert ": keep 6, or train more epochs" in capsys.readouterr().err
     edited(lambda network: only(network, ChannelSelection.all()))
     assert main(["select", str(run), "--keep", "10", "--workers", "0"]) == 0
     err = capsys.readouterr().err
@@ -296,7 +299,8 @@ def test_the_flags_that_the_warning_names_are_there() -> None:
     from freqops.training import Settings
 
     flags = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(Settings)}
-    named = {word for word in select.REMEDY.split() if word.startswith("--")}
+    words = f"{select.CLOSE_MORE} {select.CLOSE_LESS}".split()
+    named = {word for word in words if word.startswith("--")}
     assert len(named) == 2 and named <= flags
 
 
