@@ -27,11 +27,11 @@ from freqops.commands import select  # noqa: E402
 from freqops.data import read_image  # noqa: E402
 from freqops.training._network import (  # noqa: E402
     About,
-    evaluation_view,
     network_file,
     open_network,
 )
 from freqops.training._validation import read_gates, validation_pictures  # noqa: E402
+from freqops.training._views import view_of  # noqa: E402
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox")
 OPEN = ChannelSelection([0, 1, 8, 9, 64, 128])
@@ -113,7 +113,7 @@ def edited(run: Path) -> Callable[[Callable[[torch.nn.Module], object]], None]:
 
 def outputs(network: torch.nn.Module, paths: list[Path]) -> Tensor:
     """Scores of pictures one by one, by hand."""
-    view = evaluation_view(network, RESIZE, CROP)
+    view = view_of(network, "device", RESIZE, CROP)
     with torch.no_grad():
         found = [network(view(path)[None]) for path in paths]
     return torch.cat([out[0] if isinstance(out, tuple) else out for out in found])
@@ -276,8 +276,11 @@ def test_select_warns_where_the_gate_does_not_separate_channels(
     err = capsys.readouterr().err
     assert err.startswith(
         "freqops: warning: the gate opens 186 channels equally often, in 0.0 % of the pictures, of "
-        "which 4 are kept, only for their lower frequency: keep fewer, or train more epochs"
+        "which 4 are kept, only for their lower frequency: keep 6, or train with a smaller "
+        "--penalty\n"
     )
+    assert main(["select", str(run), "--keep", "3", "--workers", "0"]) == 0
+    assert ": keep 6, or train more epochs" in capsys.readouterr().err
     edited(lambda network: only(network, ChannelSelection.all()))
     assert main(["select", str(run), "--keep", "10", "--workers", "0"]) == 0
     err = capsys.readouterr().err
@@ -296,7 +299,8 @@ def test_the_flags_that_the_warning_names_are_there() -> None:
     from freqops.training import Settings
 
     flags = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(Settings)}
-    named = {word for word in select.REMEDY.split() if word.startswith("--")}
+    words = f"{select.CLOSE_MORE} {select.CLOSE_LESS}".split()
+    named = {word for word in words if word.startswith("--")}
     assert len(named) == 2 and named <= flags
 
 
@@ -324,6 +328,7 @@ def test_freeze_writes_what_the_forced_gate_computes(
     lines = out.splitlines()
     assert lines[0] == f"Written: {run / 'gate.json'}"
     assert lines[1] == "freeze: 6 of 192 channels kept"
+    assert lines[3].split()[2:] == ["0.020", "->", "0.001", "of", "3", "x", "224", "x", "224"]
     table = [line.split() for line in lines[lines.index(f"Written: {path}") + 1 :]]
     assert table[0] == ["gated", "frozen"]
     # These channels are all that the gate opens, so both networks are right equally often.
@@ -349,12 +354,10 @@ def test_freeze_takes_counts_of_this_network_and_no_others(
     (run / "gate.json").write_text(json.dumps(counts))
     assert main(wanted) == 0
     out = capsys.readouterr().out
-    assert "gate.json" not in out and "top-1" not in out
+    assert out.startswith(f"the gate in 12 pictures: {run / 'gate.json'}\n") and "top-1" not in out
     assert main(wanted[:-1]) == 0  # both networks are evaluated
     out = capsys.readouterr().out
-    assert "gate.json" not in out and ["gated", "frozen"] in [
-        line.split() for line in out.split("\n")
-    ]
+    assert ["gated", "frozen"] in [line.split() for line in out.splitlines()]
     assert open_network(run / "frozen-2.safetensors")[0].transform.channels.indices == (190, 191)
     # Of other pictures: measured again.
     other = shutil.copytree(made / "data" / "val", run.parent / "other")
@@ -381,6 +384,21 @@ def test_freeze_keeps_a_saved_selection_or_what_reaches_a_threshold(
     assert f"-o {tmp_path / 'new' / 'small'}" in capsys.readouterr().out
     assert main([*wanted, "--threshold", "0.9"]) == 0
     assert open_network(run / "frozen-6.safetensors")[0].transform.channels == OPEN
+
+
+@pytest.mark.parametrize("command", ["evaluate", "select", "freeze", "predict"])
+def test_help(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert all(
+        word in out for word in ("examples:", f"freqops {command} ", "exit code", "--device")
+    )
+    assert max(map(len, out.splitlines())) <= 100
 
 
 @pytest.mark.parametrize(
@@ -499,7 +517,7 @@ def test_predict_takes_pictures_of_every_kind(
     assert [Path(one["picture"]).name for one in found] == sorted(os.listdir(folder))
     # Each as its upright RGB pixels, which differ from the file's own.
     network = models.load(made / "run" / "network.safetensors")
-    view = evaluation_view(network, RESIZE, CROP)
+    view = view_of(network, "device", RESIZE, CROP)
     assert read_image(folder / "turned.jpg").shape == (3, 52, 44)
     for one in found:
         with torch.no_grad():
@@ -507,6 +525,23 @@ def test_predict_takes_pictures_of_every_kind(
         values, numbers = scores.topk(5)
         assert [pair["class"] for pair in one["classes"]] == [CLASSES[i] for i in numbers]
         assert [pair["score"] for pair in one["classes"]] == pytest.approx(values.tolist(), 1e-3)
+
+
+def test_predict_transforms_as_training_did(made: Path, tmp_path: Path) -> None:
+    network = models.load(made / "run" / "network.safetensors")
+    models.save(network, tmp_path / "a.safetensors", about=about(transform="jpeg"))
+    path = made / "data" / "val" / "ant" / "1.jpg"
+    wanted = ["predict", str(tmp_path / "a.safetensors"), str(path), "--top", "6"]
+    assert main([*wanted, "--json", str(tmp_path / "a.json")]) == 0
+    found = json.loads((tmp_path / "a.json").read_text())["pictures"][0]["classes"]
+    view = view_of(network, "jpeg", RESIZE, CROP)
+    with torch.no_grad():
+        scores = network(coefficients=view(path)[None])[0].softmax(1)[0]
+    values, numbers = scores.sort(descending=True)
+    assert [pair["class"] for pair in found] == [CLASSES[i] for i in numbers]
+    assert [pair["score"] for pair in found] == pytest.approx(values.tolist(), 1e-3)
+    other = outputs(network, [path]).softmax(1)[0].sort(descending=True).values
+    assert other.tolist() != pytest.approx(values.tolist(), 1e-3)
 
 
 def test_predict_names_and_counts_broken_pictures(
@@ -592,7 +627,7 @@ def test_about_goes_there_and_back() -> None:
 def test_views_that_a_network_cannot_have(made: Path) -> None:
     spatial = models.resnet18(4, spatial=True, num_classes=2)
     with pytest.raises(ValueError, match="must be device for a network with spatial=True"):
-        evaluation_view(spatial, RESIZE, CROP, "workers")
+        view_of(spatial, "workers", RESIZE, CROP)
     smoothed = models.resnet18(4, chroma="4:2:0", num_classes=2)
     with pytest.raises(ValueError, match="must not be jpeg for a network with chroma"):
-        evaluation_view(smoothed, RESIZE, CROP, "jpeg")
+        view_of(smoothed, "jpeg", RESIZE, CROP)

@@ -410,6 +410,19 @@ def test_says_what_becomes_of_input_cost_and_time(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == ""
 
 
+def test_says_it_of_pictures_of_a_size() -> None:
+    said: list[str] = []
+    frozen = freeze(gated("resnet18-64"), selection=KEPT, say=said.append, size=(64, 96))
+    lines = [" ".join(line.split()) for line in said[0].splitlines()]
+    summary = summarize(frozen, (64, 96))
+    assert (
+        lines[2]
+        == f"input size {64 * 96 / 150528:.3f} -> {summary.input_size:.3f} of 3 x 224 x 224"
+    )
+    assert lines[4].endswith(f"{summary.gmacs:.4f}, 3 x 64 x 96")
+    assert lines[5].endswith("ms a picture, 3 x 64 x 96, cpu")
+
+
 def test_says_where_it_grows(capsys: pytest.CaptureFixture[str]) -> None:
     # The shortcut becomes a convolution of 63 x 64, and 64 x 9 weights go.
     network = gated("resnet18-64")

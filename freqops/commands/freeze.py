@@ -64,7 +64,7 @@ def _run(options: argparse.Namespace) -> int:
     from freqops.training._network import network_file, open_network
     from freqops.training._processes import join
     from freqops.training._report import comparison
-    from freqops.training._validation import read_gates, validation_pictures, write_gates
+    from freqops.training._validation import GATE, read_gates, validation_pictures, write_gates
 
     path = network_file(options.network)
     network, about = open_network(path)
@@ -92,7 +92,9 @@ def _run(options: argparse.Namespace) -> int:
             columns["gated"] = validation.of(network, "gated", gates)
             if processes.main:
                 show(f"Written: {write_gates(gates, path.parent, path, words)}")
-        frozen, kept = _frozen(network, gates, selection, options, show)
+        elif gates is not None:
+            show(f"the gate in {gates.count:,} pictures: {path.parent / GATE}")
+        frozen, kept = _frozen(network, gates, selection, options, about.crop, show)
         output = Path(options.output or path.parent / f"frozen-{len(kept)}.safetensors")
         if processes.main:
             output.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +121,7 @@ def _frozen(
     gates: GateStatistics | None,
     selection: ChannelSelection | None,
     options: argparse.Namespace,
+    crop: int,
     show: Callable[[str], None],
 ) -> tuple[FrequencyNetwork, ChannelSelection]:
     """The static network, and the channels that it keeps."""
@@ -132,6 +135,7 @@ def _frozen(
         threshold=options.threshold,
         selection=selection,
         say=say,
+        size=crop,
     )
     assert isinstance(frozen, FrequencyNetwork) and frozen.recipe.kept is not None
     return frozen, frozen.recipe.kept

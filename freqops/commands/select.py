@@ -30,7 +30,9 @@ exit code: 0; 1 a file cannot be read or written; 2 wrong arguments, wrong data,
 without a gate; 130 interrupted
 """
 
-REMEDY = "train more epochs, or with a larger --penalty or --gate-learning-rate"
+CLOSE_MORE = "train more epochs, or with a larger --penalty or --gate-learning-rate"
+CLOSE_LESS = "train with a smaller --penalty"
+"""What to do where too many channels are always open, or never."""
 
 
 def add(commands: Commands) -> None:
@@ -137,22 +139,26 @@ def too_alike(gates: GateStatistics, selection: ChannelSelection) -> str | None:
         >>> print(too_alike(gates, gates.selection(keep=2)))  # doctest: +ELLIPSIS
         the gate opens all 4 channels equally often, in 25.0 % of the pictures: ...
     """
-    rates = gates.rates
-    kept = [rates[channel].item() for channel in selection]
-    others = [rates[channel].item() for channel in set(gates.channels) - set(selection)]
+    rates = gates.rates.tolist()
+    rated = {channel: rates[channel] for channel in gates.channels}
+    kept = [rated.pop(channel) for channel in selection]
+    others = list(rated.values())
     if not others or min(kept) > max(others):
         return None
     last = min(kept)
     share = f"in {100 * last:.1f} % of the pictures"
+    remedy = CLOSE_MORE if last else CLOSE_LESS
     alike = kept.count(last) + others.count(last)
-    if alike == len(kept) + len(others):
+    if alike == len(gates.channels):
         return (
             f"the gate opens all {alike} channels equally often, {share}: those kept are only the "
-            f"lowest frequencies; {REMEDY}"
+            f"lowest frequencies; {remedy}"
         )
+    before = len(kept) - kept.count(last)
+    counts = [str(count) for count in (before, before + alike) if 0 < count < len(gates.channels)]
     return (
         f"the gate opens {alike} channels equally often, {share}, of which {kept.count(last)} are "
-        f"kept, only for their lower frequency: keep fewer, or {REMEDY}"
+        f"kept, only for their lower frequency: keep {' or '.join(counts)}, or {remedy}"
     )
 
 

@@ -19,7 +19,7 @@ from freqops.channels import CHANNELS, ChannelSelection
 from freqops.gate_statistics import GateStatistics
 from freqops.models import _dense, _general, _mobilenet, _resnet
 from freqops.models._network import FrequencyNetwork
-from freqops.models._summary import Frame, Summary, check_whole, frame_of, summarize
+from freqops.models._summary import Frame, Size, Summary, check_whole, frame_of, summarize
 from freqops.nn import ChannelGate
 
 __all__ = ["freeze", "freeze_in_place"]
@@ -39,6 +39,7 @@ def freeze(
     threshold: float | None = None,
     selection: ChannelSelection | Iterable[SupportsIndex] | None = None,
     say: Callable[[str], None] | None = print,
+    size: int | Size | None = None,
 ) -> nn.Module:
     """A static network from one with a gate: it computes the channels that are kept, and no gate.
 
@@ -66,6 +67,8 @@ def freeze(
         say: takes a text on what became of channels, input size, parameters, GMAC and time, also
             where they grew; None measures nothing. Times are of one picture on the network's
             device, whole networks in turn, of detectors and segmenters the backbone on 256 x 256.
+        size: of the picture that the text is about, a side or (height, width), as ``summarize``
+            takes it.
 
     Returns:
         The static network, of the class of network and in its mode. The channels of its transform
@@ -118,7 +121,7 @@ def freeze(
         )
     frozen = freeze_in_place(copy.deepcopy(network), kept)
     if say is not None:
-        say(_report(network, frozen))
+        say(_report(network, frozen, size))
     return frozen
 
 
@@ -233,9 +236,9 @@ def _of_mean_picture(gate: ChannelGate) -> Tensor:
     return p
 
 
-def _report(gated: nn.Module, frozen: nn.Module) -> str:
+def _report(gated: nn.Module, frozen: nn.Module, size: int | Size | None) -> str:
     """What became of channels, input, parameters, GMAC and time."""
-    old, new = summarize(gated), summarize(frozen)
+    old, new = summarize(gated, size), summarize(frozen, size)
     frame = frame_of(frozen)
     assert frame is not None
     kept = frame.recipe.kept

@@ -19,7 +19,7 @@ from freqops.models import _dense, _general
 from freqops.models._layers import replace
 from freqops.models._network import FrequencyNetwork
 
-__all__ = ["Frame", "Summary", "check_whole", "frame_of", "summarize"]
+__all__ = ["Frame", "Size", "Summary", "check_whole", "frame_of", "summarize"]
 
 USUAL_INPUT = 3 * 224 * 224
 """Numbers in the pictures that RGB networks read: the unit of ``Summary.input_size``."""
