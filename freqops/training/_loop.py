@@ -410,8 +410,12 @@ class _Run:
         models.save(unsynchronize(self.network), self.folder / name, about=about.content())
 
     def _skipped(self) -> int:
-        """Pictures that could not be read, in all processes."""
-        return int(self.processes.sum(torch.tensor(len(self.broken.names))))
+        """Pictures that could not be read, in all processes: one that two have met counts once."""
+        found: set[object] = set()
+        for names in self.processes.everyones(self.broken.names):
+            assert isinstance(names, frozenset)
+            found |= names
+        return len(found)
 
     def _result(self) -> Result:
         finished = self.step == self.schedule.steps
