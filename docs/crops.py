@@ -38,7 +38,7 @@ GREY = (
 SKLEARN = ("china.jpg", "flower.jpg")
 """The photographs inside scikit-learn's wheel."""
 
-TRAIN, VAL = 48, 16
+TRAIN, VAL = 96, 16
 """Crops a class."""
 
 SIDE = 96

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from freqops import __version__
-from freqops.commands import demo, evaluate, freeze, info, predict, select, train, transform
+from freqops.commands import demo, evaluate, freeze, info, predict, select, stats, train, transform
 from freqops.commands._shared import FAILED, INTERRUPTED, USAGE, complain
 
 __all__ = ["main"]
 
-COMMANDS = (info, transform, train, evaluate, select, freeze, predict, demo)
+COMMANDS = (info, transform, stats, train, evaluate, select, freeze, predict, demo)
 """In the order of ``freqops --help``."""
 
 

@@ -350,6 +350,11 @@ def test_freeze_takes_counts_of_this_network_and_no_others(
     assert main(wanted) == 0
     out = capsys.readouterr().out
     assert "gate.json" not in out and "top-1" not in out
+    assert main(wanted[:-1]) == 0  # both networks are evaluated
+    out = capsys.readouterr().out
+    assert "gate.json" not in out and ["gated", "frozen"] in [
+        line.split() for line in out.split("\n")
+    ]
     assert open_network(run / "frozen-2.safetensors")[0].transform.channels.indices == (190, 191)
     # Of other pictures: measured again.
     other = shutil.copytree(made / "data" / "val", run.parent / "other")

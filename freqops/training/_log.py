@@ -64,15 +64,20 @@ class Log:
         """A line that quiet runs, and processes other than the first, have too."""
         self._print(f"freqops: {text}", sys.stderr)
 
-    def go_on(self, step: int) -> None:
-        """Forgets the rows behind a step: those of a process that was killed."""
-        for name in ("steps.csv", "log.csv"):
+    def go_on(self, step: int, pending: bool) -> None:
+        """Forgets the rows behind a step, as a process wrote them that was killed.
+
+        Args:
+            step: the last that is done.
+            pending: whether that ends an epoch which has no row yet.
+        """
+        for name, last in (("steps.csv", step), ("log.csv", step - pending)):
             if self._folder is None or not (self._folder / name).exists():
                 continue
             with (self._folder / name).open(encoding="utf-8", newline="") as file:
                 reader = csv.reader(file)
                 header = next(reader, [])
-                rows = [row for row in reader if len(row) == len(header) and _step(row) <= step]
+                rows = [row for row in reader if len(row) == len(header) and _step(row) <= last]
             with replacing(self._folder / name) as path, path.open("w", newline="") as file:
                 csv.writer(file).writerows([header, *rows])
 

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import torch
@@ -130,6 +130,10 @@ def train(settings: Settings, processes: Processes | None = None, *, quiet: bool
         log.close()
 
 
+class _Interrupted(Exception):
+    """In the validation, whose state is saved."""
+
+
 class _Run:
     """A run under way."""
 
@@ -161,12 +165,14 @@ class _Run:
         self.stepper = Stepper(settings, network.to(processes.device), self.schedule, processes)
         self.network = network
         self.step = 0
+        self.pending = False  # the epoch is trained and not validated
+        self.seconds = 0.0  # of training in this epoch
         self.best = -1.0
         self.top1: float | None = None
         if state is not None:
             self._restore(state)
         else:
-            self.log.go_on(0)
+            self.log.go_on(0, False)
 
     def _before(self) -> State | None:
         """The state of a run that was interrupted; writes the settings of one that begins.
@@ -213,32 +219,37 @@ class _Run:
         self.network.load_state_dict(state["network"])  # type: ignore[arg-type]
         stepper.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
         stepper.scaler.load_state_dict(state["scaler"])  # type: ignore[arg-type]
-        step, best, top1, sums = (state[name] for name in ("step", "best", "top1", "sums"))
-        assert isinstance(step, int) and isinstance(best, float) and isinstance(sums, list)
-        assert top1 is None or isinstance(top1, float)
-        self.step, self.best, self.top1 = step, best, top1
+        numbers = state["step"], state["pending"], state["seconds"], state["best"], state["top1"]
+        self.step, self.pending, self.seconds, self.best, self.top1 = numbers  # type: ignore[assignment]
         if self.processes.main:
-            stepper.sums += torch.tensor(sums, dtype=torch.float64)
-        self.log.go_on(step)
-        self.log.say(f"going on after step {step} of {self.schedule.steps}")
+            sums = torch.tensor(state["sums"], dtype=torch.float64)
+            stepper.sums += sums.to(self.processes.device)
+        self.log.go_on(self.step, self.pending)
+        self.log.say(f"going on after step {self.step} of {self.schedule.steps}")
 
     def run(self) -> Result:
         """All epochs that are left."""
         schedule = self.schedule
         training = self._loader(train=True)
         self.log.begin(schedule.steps, self.step)
-        while self.step < schedule.steps:
-            self.batches.epoch, self.batches.first = divmod(self.step, schedule.length)
-            started, first = time.perf_counter(), self.step
-            with contextlib.closing(self._read(training)) as batches:
-                for batch in batches:
-                    self._take(batch)
-                    if self._stops():
-                        self._save()
-                        return self._result()
-            seconds = time.perf_counter() - started
-            self._end_epoch(seconds, (self.step - first) * self.settings.batch_size)
-            if self.processes.any(self.interrupts.asked)[0]:
+        while self.pending or self.step < schedule.steps:
+            if not self.pending:
+                self.batches.epoch, self.batches.first = divmod(self.step, schedule.length)
+                with contextlib.closing(self._read(training)) as batches:
+                    last = time.perf_counter()
+                    for batch in batches:
+                        self._take(batch)
+                        now = time.perf_counter()
+                        self.seconds += now - last
+                        last = now
+                        if self._stops():
+                            self._save()
+                            return self._result()
+                self.pending = True
+                self._save()
+            try:
+                self._end_epoch()
+            except _Interrupted:
                 break
         return self._result()
 
@@ -276,6 +287,13 @@ class _Run:
             self.broken.add(batch.broken)
             yield batch
 
+    def _watched(self, batches: DataLoader[Batch]) -> Iterator[Batch]:
+        """The batches of validation, which an interrupt ends."""
+        for batch in self.log.track(self._read(batches), len(self.data.val), "validation"):
+            if self.interrupts.asked:
+                raise _Interrupted
+            yield batch
+
     def _take(self, batch: Batch) -> None:
         """One step, and its row where one is due."""
         added = self.stepper.take(self.step, batch)
@@ -302,6 +320,7 @@ class _Run:
         looked = self.step % self.stepper.patience == 0
         bad = looked and self.stepper.first_bad() >= 0
         asked, bad = self.processes.any(self.interrupts.asked, bad)
+        self.interrupts.asked = asked  # one process is enough
         if bad:
             self._check_finite()
         every, ends = self.settings.checkpoint_steps, self.step % self.schedule.length == 0
@@ -339,10 +358,13 @@ class _Run:
             return str(self.data.train[number][0])
         return str(number)
 
-    def _end_epoch(self, seconds: float, pictures: int) -> None:
-        """Validation, a row of the log, and the checkpoints."""
-        self._check_finite()
-        sums = self.processes.sum(self.stepper.sums).tolist()
+    def _end_epoch(self) -> None:
+        """Validation, a row of the log, and the checkpoints.
+
+        Raises:
+            _Interrupted: it is to be done when the run goes on.
+        """
+        sums = self.processes.sum(self.stepper.sums.clone()).tolist()
         loss, penalty, on, top1 = (sums[i] / sums[PICTURES] for i in (LOSS, PENALTY, OPEN, RIGHT))
         result = self._validate()
         self.log.epoch(
@@ -358,18 +380,20 @@ class _Run:
                 "val_top1": result.top1,
                 "val_top5": result.top5,
                 "val_channels_on": result.channels_on,
-                "seconds": seconds,
-                "pictures_per_second": pictures / seconds,
+                "seconds": self.seconds,
+                "pictures_per_second": sums[PICTURES] / self.seconds,
                 "skipped": self._skipped(),
             }
         )
         self.top1 = result.top1
         self.stepper.sums.zero_()
+        self.seconds = 0.0
         if self.processes.main:
             self._save_network(NETWORK)
             if result.top1 > self.best:
                 self._save_network(BEST)
         self.best = max(self.best, result.top1)
+        self.pending = False
         self._save()
 
     def _validate(self) -> Evaluation:
@@ -378,7 +402,7 @@ class _Run:
             self.processes.broadcast(buffer)
         return evaluate(
             self.network,
-            self.log.track(self._read(self._loader(train=False)), len(self.data.val), "validation"),
+            self._watched(self._loader(train=False)),
             processes=self.processes,
             coefficients=self.settings.transform != "device",
             amp=AMP_DTYPES[self.settings.amp],
@@ -397,6 +421,8 @@ class _Run:
                 "optimizer": stepper.optimizer.state_dict(),
                 "scaler": stepper.scaler.state_dict(),
                 "step": self.step,
+                "pending": self.pending,
+                "seconds": self.seconds,
                 "best": self.best,
                 "top1": self.top1,
                 "sums": sums.tolist(),
