@@ -138,11 +138,14 @@ class Log:
             return
         path = self._folder / name
         new = not path.exists() or path.stat().st_size == 0
-        with path.open("a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        try:
+            with path.open("a", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, columns)
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+        except OSError as error:  # a full disk does not say for which file
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
     def _print(self, text: str, file: TextIO) -> None:
         self._bar.write(text, file=file)

@@ -93,7 +93,8 @@ def train(settings: Settings, processes: Processes | None = None, *, quiet: bool
     Raises:
         ValueError: settings, data and checkpoints do not fit each other; the folder holds another
             run; a picture cannot be read, with broken="fail".
-        OSError: a file cannot be written: the state is that of the checkpoint before.
+        OSError: a file cannot be written, or a loader worker has died: the state is that of the
+            checkpoint before.
         Diverged: the loss is not finite. The message says in which batch.
         ImportError: a package is missing.
 
@@ -119,6 +120,12 @@ def train(settings: Settings, processes: Processes | None = None, *, quiet: bool
     try:
         with torch.random.fork_rng(devices), Interrupts() as interrupts:
             return _Run(settings, processes, log, interrupts).run()
+    except RuntimeError as error:  # a signal's handler raises it, wherever the loop is
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise ChildProcessError(
+            f"a process that reads pictures has died, perhaps for lack of memory: {error}"
+        ) from error
     finally:
         log.close()
 
@@ -436,8 +443,12 @@ class _Run:
         models.save(unsynchronize(self.network), self.folder / name, about=about.content())
 
     def _skipped(self) -> int:
-        """Pictures that could not be read, in all processes."""
-        return int(self.processes.sum(torch.tensor(len(self.broken.names))))
+        """Pictures that could not be read, in all processes: one that two have met counts once."""
+        found: set[object] = set()
+        for names in self.processes.everyones(self.broken.names):
+            assert isinstance(names, frozenset)
+            found |= names
+        return len(found)
 
     def _result(self) -> Result:
         finished = self.step == self.schedule.steps

@@ -64,6 +64,14 @@ class Processes:
         dist.broadcast_object_list(values, 0)
         return values[0]
 
+    def everyones(self, value: object) -> list[object]:
+        """The values of all processes, by rank."""
+        if self.count == 1:
+            return [value]
+        values: list[object] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
     def barrier(self) -> None:
         """Waits until all processes are here."""
         self.any(False)

@@ -30,9 +30,12 @@ def write_state(state: State, path: Path) -> None:
                 torch.save({"format": _FORMAT, "version": _VERSION, **state}, file)
                 file.flush()
                 os.fsync(file.fileno())
+        except OSError as error:  # a full disk does not say for which file
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         except RuntimeError as error:  # of torch's writer, around that of the file
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
+            inner = error.__context__
+            if isinstance(inner, OSError):
+                raise OSError(inner.errno, inner.strerror, os.fspath(path)) from error
             raise OSError(f"{path} could not be written: {error}") from error
 
 
