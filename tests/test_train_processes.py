@@ -53,6 +53,21 @@ with join("cpu") as processes:
 """
 """Several runs by the processes that torchrun's environment names."""
 
+IN_VALIDATION = """
+import os, signal, sys
+from freqops.cli import main
+from freqops.training._log import Log
+track = Log.track
+def signalled(self, batches, total, what):
+    for batch in track(self, batches, total, what):
+        yield batch
+        if os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGTERM)
+Log.track = signalled
+sys.exit(main(sys.argv[1:]))
+"""
+"""``freqops`` whose second process gets a signal when it has validated a batch."""
+
 RUNS = {
     "sgd": {"statistics": "own"},
     "adamw": {
@@ -202,6 +217,18 @@ def test_a_signal_to_one_ends_both(data: Path, tmp_path: Path, trained: Path) ->
     loss, whole = (column(folder / "steps.csv", "loss") for folder in (tmp_path, trained / "gate"))
     assert len(loss) == 2 * STEPS
     assert loss[: STEPS + 1] == whole[: STEPS + 1]
+    assert loss == pytest.approx(whole, rel=ROUNDING)
+
+
+def test_a_signal_to_one_in_validation_ends_both(data: Path, tmp_path: Path, trained: Path) -> None:
+    """Neither waits for sums that the other never sends."""
+    settings = small(data, tmp_path, **RUNS["gate"])
+    ended = pair("-c", IN_VALIDATION, *flags(settings))
+    assert [code for code, _, _ in ended] == [130, 130], ended
+    assert column(tmp_path / "steps.csv", "step")[-1] == STEPS
+    assert not (tmp_path / "log.csv").exists()
+    assert run(data, tmp_path, **RUNS["gate"]).finished
+    loss, whole = (column(folder / "log.csv", "loss") for folder in (tmp_path, trained / "gate"))
     assert loss == pytest.approx(whole, rel=ROUNDING)
 
 

@@ -114,8 +114,9 @@ def test_interrupts_lose_nothing_at_the_ends_of_epochs(
     with monkeypatch.context() as patch:
         after_step(patch, step, lambda: signal.raise_signal(signal.SIGINT))
         result = run(data, tmp_path, **GATED)
-    assert result.step == step
-    assert result.finished == (step == 3 * STEPS)
+    assert (result.finished, result.step) == (False, step)
+    assert result.epoch == (step - 1) // STEPS
+    assert not (tmp_path / "log.csv").exists() or len(rows(tmp_path / "log.csv")) == result.epoch
     assert run(data, tmp_path, **GATED).finished
     assert_same_runs(tmp_path, whole)
 

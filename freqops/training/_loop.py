@@ -166,6 +166,7 @@ class _Run:
         self.network = network
         self.step = 0
         self.pending = False  # the epoch is trained and not validated
+        self.cut = False  # this process has left a validation
         self.seconds = 0.0  # of training in this epoch
         self.best = -1.0
         self.top1: float | None = None
@@ -288,11 +289,12 @@ class _Run:
             yield batch
 
     def _watched(self, batches: DataLoader[Batch]) -> Iterator[Batch]:
-        """The batches of validation, which an interrupt ends."""
+        """The batches of validation; after an interrupt no further ones."""
         for batch in self.log.track(self._read(batches), len(self.data.val), "validation"):
-            if self.interrupts.asked:
-                raise _Interrupted
             yield batch
+            if self.interrupts.asked:
+                self.cut = True  # the other processes wait for the sums of this one
+                return
 
     def _take(self, batch: Batch) -> None:
         """One step, and its row where one is due."""
@@ -367,6 +369,8 @@ class _Run:
         sums = self.processes.sum(self.stepper.sums.clone()).tolist()
         loss, penalty, on, top1 = (sums[i] / sums[PICTURES] for i in (LOSS, PENALTY, OPEN, RIGHT))
         result = self._validate()
+        if self.processes.any(self.cut)[0]:
+            raise _Interrupted
         self.log.epoch(
             {
                 "step": self.step,
@@ -451,6 +455,6 @@ class _Run:
         return len(found)
 
     def _result(self) -> Result:
-        finished = self.step == self.schedule.steps
-        epoch = self.step // self.schedule.length
+        finished = self.step == self.schedule.steps and not self.pending
+        epoch = self.step // self.schedule.length - self.pending
         return Result(finished, epoch, self.step, self.top1, self._skipped())
