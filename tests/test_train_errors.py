@@ -197,8 +197,10 @@ def test_another_picture_is_taken_in_place_of_a_broken_one(data: Path, tmp_path:
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("place", ["train/coarse/2.png", "val/coarse/9.png"])
+@pytest.mark.parametrize(
+    ("place", "workers"),
+    [("train/coarse/2.png", 0), ("train/coarse/2.png", 1), ("val/coarse/9.png", 0)],
+)
 def test_broken_pictures_are_fatal_by_argument(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, workers: int
 ) -> None:
