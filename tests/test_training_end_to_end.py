@@ -69,7 +69,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_from_pictures_to_a_frozen_network(tmp_path: Path) -> None:
     run(ROOT / "docs/crops.py", "crops", "--train", "48", folder=tmp_path)
 
-    stats = ["stats", "crops/train", "-o", "stats.json", *SIZES, "--workers", "1", "-q"]
+    stats = ["stats", "crops/train", "-o", "stats.json", *SIZES, "--area", "0.25", "-q"]
     freqops(*stats, processes=2, folder=tmp_path)
     measured = ChannelStatistics.load(tmp_path / "stats.json")
     classes = len(list((tmp_path / "crops/train").iterdir()))
