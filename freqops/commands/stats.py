@@ -66,6 +66,13 @@ def add(commands: Commands) -> None:
         default="train",
         help="random crops and flips, drawn by the seed, or the middle (default: train)",
     )
+    argument(
+        "--area",
+        type=float,
+        default=0.08,
+        metavar="X",
+        help="least share of a picture's area that a random crop shows (default: 0.08)",
+    )
     argument("--seed", type=count, default=0, metavar="N", help="of crops and flips (default: 0)")
     argument(
         "--chroma",
@@ -118,6 +125,7 @@ def _run(options: argparse.Namespace) -> int:
         options.chroma,
         options.rounding,
         options.from_jpeg,
+        options.area,
     )
     if not Path(options.folder).is_dir():
         raise ValueError(f"DIR must be a folder of pictures, got {options.folder!r}")

@@ -80,6 +80,7 @@ def _run(options: argparse.Namespace) -> int:
 
     need("freqops train", "train", "PIL", "torchvision", "tqdm", "safetensors")
     from freqops.training import Diverged, Settings, join, read_config, train
+    from freqops.training._settings import MADE
 
     given: dict[str, object] = {}
     if options.output is not None and options.config is None:
@@ -88,6 +89,8 @@ def _run(options: argparse.Namespace) -> int:
             given |= json.loads(before.read_text(encoding="utf-8"))
     if options.config is not None:
         given |= read_config(options.config)
+    if options.init is not None:  # a file's other settings serve a network that is there too
+        given = {name: value for name, value in given.items() if name not in MADE}
     for field in dataclasses.fields(Settings):
         value = getattr(options, field.name)
         if value is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -39,9 +40,9 @@ class Evaluation:
         loss: mean cross entropy, without label smoothing.
         channels_on: channels that the gate holds open in the mean picture; None without a gate.
         seconds: from the first batch asked for to the last result, reading included.
-        images_per_second: of the network, all processes together: without reading, copying and
-            what loader workers did. The first batch, which is slower, does not count where others
-            follow.
+        images_per_second: of the network in the median batch, all processes together: without
+            reading, copying and what loader workers did. The first batch, which is slower, does not
+            count where others follow.
         broken: pictures that could not be read and are in no other number.
     """
 
@@ -169,9 +170,9 @@ class _Clock:
         self.runs.append((pictures, time.perf_counter() - start))
 
     def rate(self) -> float:
-        """Pictures a second; 0 where there were none."""
+        """Pictures a second, in the median batch; 0 where there were none."""
         runs = self.runs[1:] or self.runs
-        return sum(n for n, _ in runs) / sum(s for _, s in runs) if runs else 0.0
+        return statistics.median(pictures / seconds for pictures, seconds in runs) if runs else 0.0
 
     def _wait(self) -> None:
         if self.device.type != "cpu":

@@ -21,7 +21,7 @@ from freqops._arguments import describe
 from freqops._block_dct import CHROMA, ROUNDING
 from freqops.training._pictures import BROKEN
 
-__all__ = ["FREE", "GROUPS", "Settings", "configs", "kinds", "read_config"]
+__all__ = ["FREE", "GROUPS", "MADE", "Settings", "configs", "kinds", "read_config"]
 
 T = TypeVar("T")
 
@@ -38,6 +38,12 @@ GROUPS = {
     "seed": "how it runs",
 }
 """Headings of the help, each before the field that it begins with."""
+
+MADE = (
+    *("model", "weights", "channels", "gate", "spatial", "layer2_stride"),
+    *("chroma", "rounding", "statistics"),
+)
+"""What a network is made with: one that is there already has it."""
 
 FREE = frozenset(
     (
@@ -166,8 +172,7 @@ class Settings:
             raise ValueError(f"crop must be at most resize, {self.resize}, got {self.crop}")
         if self.init:
             usual = {field.name: field.default for field in dataclasses.fields(self)}
-            for name in ("model", "weights", "channels", "gate", "spatial", "layer2_stride",
-                         "chroma", "rounding", "statistics"):  # fmt: skip
+            for name in MADE:
                 if getattr(self, name) != usual[name]:
                     raise ValueError(
                         f"{name} must be left out with init, which has its own, "

@@ -56,6 +56,7 @@ class Crops:
         view: "train": a random crop and flip, drawn for each picture by the seed and its number,
             as in the first epoch of a training; "eval": the middle.
         seed: of what is drawn.
+        area: for "train", the least share of a picture's area that a crop shows.
         chroma, rounding: of ``block_dct``.
         from_jpeg: the coefficients of JPEG files without decoding, as JPEGTransform takes them.
 
@@ -71,6 +72,7 @@ class Crops:
     chroma: str = "4:4:4"
     rounding: str = "none"
     from_jpeg: bool = False
+    area: float = 0.08
 
     def __post_init__(self) -> None:
         check_choice("Crops", "view", self.view, VIEWS)
@@ -81,6 +83,10 @@ class Crops:
                 "chroma and rounding must be '4:4:4' and 'none' with from_jpeg: files have their "
                 f"own, got {self.chroma!r} and {self.rounding!r}"
             )
+        if not 0 < self.area <= 1:
+            raise ValueError(f"area must lie in (0, 1], got {self.area}")
+        if self.from_jpeg and self.area != 0.08:
+            raise ValueError(f"area must be 0.08 with from_jpeg, got {self.area}")
         if self.view == "eval" and self.crop > self.resize:
             raise ValueError(f"resize must be at least the crop, {self.crop}, got {self.resize}")
 
@@ -91,7 +97,7 @@ class Crops:
             ImportError: torchvision cannot be imported.
         """
         train = self.view == "train"
-        view: View = PixelView(self.resize, self.crop, train=train)
+        view: View = PixelView(self.resize, self.crop, train=train, area=self.area)
         if self.from_jpeg:
             view = JPEGView(JPEGTransform(None, None, (self.resize, self.crop), train=train))
         return SumsView(view, self.chroma, self.rounding)
@@ -102,7 +108,7 @@ class Crops:
         if self.view == "train":
             del content["resize"]
         else:
-            del content["seed"]
+            del content["seed"], content["area"]
         listed = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()
         return json.dumps({"version": _VERSION, "pictures": len(names), "names": listed} | content)
 
@@ -176,10 +182,7 @@ def measure(
             shards.write(i, _Shard(sums, skipped))
             if processes.main and processes.count > 1:
                 base = shards.through()
-    try:
-        processes.barrier()
-    except RuntimeError as error:
-        raise OSError(f"another process has ended, what was finished is kept: {error}") from error
+    processes.barrier()
     step(len(pictures), [])
     return shards.finish(crops) if processes.main else None
 
