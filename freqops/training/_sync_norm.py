@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -40,7 +41,9 @@ def synchronize(network: nn.Module) -> nn.Module:
         UserWarning: there are other kinds of BatchNorm, as timm's with an activation. They are left
             as they are.
     """
+    global _apart
     _check("synchronize", network)
+    _apart = torch.compiler.disable(_trained)  # type: ignore[no-untyped-call]
     on_cuda = any(parameter.is_cuda for parameter in network.parameters())
     left = []
     for name, layer in list(network.named_modules()):
@@ -94,8 +97,7 @@ class SynchronizedBatchNorm1d(nn.BatchNorm1d):
         if not self.training or not _several():
             return super().forward(input)
         self._check_input_dim(input)
-        output: Tensor = _trained(self, input)
-        return output
+        return _apart(self, input)
 
 
 class SynchronizedBatchNorm2d(nn.BatchNorm2d):
@@ -105,8 +107,7 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
         if not self.training or not _several():
             return super().forward(input)
         self._check_input_dim(input)
-        output: Tensor = _trained(self, input)
-        return output
+        return _apart(self, input)
 
 
 _OURS: dict[type[nn.Module], type[nn.Module]] = {
@@ -120,7 +121,6 @@ def _several() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _trained(layer: _BatchNorm, x: Tensor) -> Tensor:
     """What a layer in training makes of this process's part of a batch, (n, C, ...)."""
     y, mean, variance, count = _Normalise.apply(x, layer.weight, layer.bias, layer.eps)
@@ -137,6 +137,11 @@ def _trained(layer: _BatchNorm, x: Tensor) -> Tensor:
         for running, seen in ((layer.running_mean, mean), (layer.running_var, unbiased)):
             running.copy_(running.double() * (1 - (share or 0.0)) + seen * (share or 0.0))
     return out
+
+
+# What a compiler leaves alone, from ``synchronize`` on: its decorator imports the compiler, which
+# takes as long as all else together.
+_apart: Callable[[_BatchNorm, Tensor], Tensor] = _trained
 
 
 class _Normalise(torch.autograd.Function):
