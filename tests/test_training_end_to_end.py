@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -32,11 +33,6 @@ TRAIN = [
     *("--epochs", "5", "--optimizer", "adamw", "--learning-rate", "2e-3", "--weight-decay", "0.05"),
     *("--schedule", "cosine", "--warmup-epochs", "1", "--gate-learning-rate", "0.1"),
     *("--penalty", "1", "--workers", "1", "--seed", "1"),
-]
-
-FURTHER = [
-    *("--area", "0.25", "--batch-size", "32", "--epochs", "1", "--optimizer", "adamw"),
-    *("--learning-rate", "3e-4", "--schedule", "cosine", "--workers", "1"),
 ]
 
 
@@ -94,29 +90,31 @@ def test_from_pictures_to_a_frozen_network(tmp_path: Path) -> None:
     for name in ("heat_maps.png", "bar_chart.png"):
         assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
 
-    freqops("freeze", "run", "--keep", "24", "--workers", "1", folder=tmp_path)
+    text = freqops("freeze", "run", "--keep", "24", "--workers", "1", folder=tmp_path)
     frozen = models.load(tmp_path / "run/frozen-24.safetensors")
     assert frozen.gate is None
     assert set(frozen.recipe.kept) == set(selection)
 
-    further = ["train", "crops", "-o", "fine", "--init", "run/frozen-24.safetensors", *FURTHER]
+    program, *further = shlex.split(text.splitlines()[-1])  # the command that it suggests
+    assert program == "freqops"
     freqops(*further, processes=2, folder=tmp_path)
-    freqops("evaluate", "fine", "--json", "fine.json", "--workers", "1", folder=tmp_path)
+    fine = tmp_path / "run/frozen-24"
+    freqops("evaluate", fine, "--json", "fine.json", "--workers", "1", folder=tmp_path)
     report = json.loads((tmp_path / "fine.json").read_text(encoding="utf-8"))
-    assert report["top1"] == pytest.approx(float(rows(tmp_path / "fine/log.csv")[-1]["val_top1"]))
+    assert report["top1"] == pytest.approx(float(rows(fine / "log.csv")[-1]["val_top1"]))
     assert report["top1"] > 0.4
     assert report["channels"] == 24
 
-    predict = ["predict", "fine", "crops/val/retina", "--json", "labels.json", "--workers", "0"]
+    predict = ["predict", fine, "crops/val/retina", "--json", "labels.json", "--workers", "0"]
     freqops(*predict, folder=tmp_path)
     pictures = json.loads((tmp_path / "labels.json").read_text(encoding="utf-8"))["pictures"]
     assert len(pictures) == 16
     likeliest = pictures[0]["classes"][0]
     # The network itself says the same of the first: its middle is all of it, resized.
-    network = models.load(tmp_path / "fine/network.safetensors")
+    network = models.load(fine / "network.safetensors")
     with torch.no_grad():
         pixels = preprocess((48, 48))(tmp_path / pictures[0]["picture"])
         scores = network(pixels[None])[0].softmax(0)
-    names = models.about(tmp_path / "fine/network.safetensors")["classes"]
+    names = models.about(fine / "network.safetensors")["classes"]
     assert likeliest["class"] == names[int(scores.argmax())]
     assert likeliest["score"] == pytest.approx(float(scores.max()), rel=1e-4)

@@ -34,6 +34,9 @@ exit code: 0; 1 a file cannot be read or written; 2 wrong arguments, wrong data,
 without a hard gate; 130 interrupted
 """
 
+FEWER = 5
+"""Training a frozen network further takes this part of the epochs."""
+
 
 def add(commands: Commands) -> None:
     """Adds the command to the parser."""
@@ -108,7 +111,7 @@ def _run(options: argparse.Namespace) -> int:
                 columns["gated"] = validation.of(network, "gated")
             columns["frozen"] = validation.of(frozen, "frozen")
             show(comparison(columns))
-        show(f"To train it further:\n  {_further(about.data, output)}")
+        show(f"To train it further:\n  {_further(about.data, path.parent, output)}")
     return DONE
 
 
@@ -141,7 +144,19 @@ def _frozen(
     return frozen, frozen.recipe.kept
 
 
-def _further(data: str, network: Path) -> str:
-    """The command that trains a frozen network further."""
-    words = ["freqops", "train", data, "--init", str(network), "-o", str(network.with_suffix(""))]
-    return shlex.join([word for word in words if word])
+def _further(data: str, run: Path, network: Path) -> str:
+    """The command that trains a frozen network further: as the run, with a tenth of its rate."""
+    from freqops.training._settings import Settings, read_config
+
+    words = ["freqops", "train"]
+    changes: list[str] = []
+    settings = run / "settings.json"
+    if settings.is_file():
+        before = Settings.of(read_config(str(settings)), str(settings))
+        words += ["--config", str(settings)]
+        changes += ["--epochs", str(max(1, before.epochs // FEWER))]
+        changes += ["--learning-rate", f"{before.learning_rate / 10:g}", "--warmup-epochs", "0"]
+    elif data:
+        words.append(data)
+    words += ["--init", str(network), "-o", str(network.with_suffix("")), *changes]
+    return shlex.join(words)
