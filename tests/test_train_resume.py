@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,19 @@ GATED = {
     "tau_end": 0.5,
     "penalty_warmup_epochs": 2.0,
 }
+
+
+@pytest.fixture(autouse=True)
+def _missed() -> Iterator[None]:
+    """A signal that training does not take fails its test, and does not end all others."""
+
+    def fail(number: int, frame: object) -> None:
+        raise AssertionError(f"signal {number} was not taken")
+
+    before = {n: signal.signal(n, fail) for n in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
