@@ -75,7 +75,9 @@ def reading_workers(wanted: int | None) -> int:
     if wanted is not None:
         return wanted
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, (os.cpu_count() or 1) // beside)
+    # Where there is affinity it knows of containers with a few of many processors.
+    can = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (can or 1) // beside)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -151,8 +152,11 @@ def _further(data: str, run: Path, network: Path) -> str:
     words = ["freqops", "train"]
     changes: list[str] = []
     settings = run / "settings.json"
+    before = None
     if settings.is_file():
-        before = Settings.of(read_config(str(settings)), str(settings))
+        with contextlib.suppress(ValueError, TypeError):  # somebody's own file: no suggestion then
+            before = Settings.of(read_config(str(settings)), str(settings))
+    if before is not None:
         words += ["--config", str(settings)]
         changes += ["--epochs", str(max(1, before.epochs // FEWER))]
         changes += ["--learning-rate", f"{before.learning_rate / 10:g}", "--warmup-epochs", "0"]

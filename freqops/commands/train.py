@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
 from freqops.commands._shared import DONE, FAILED, INTERRUPTED, Commands, complain
@@ -79,6 +78,8 @@ def _run(options: argparse.Namespace) -> int:
     from freqops._extras import need
 
     need("freqops train", "train", "PIL", "torchvision", "tqdm", "safetensors")
+    import torch
+
     from freqops.training import Diverged, Settings, join, read_config, train
     from freqops.training._settings import MADE
 
@@ -86,16 +87,17 @@ def _run(options: argparse.Namespace) -> int:
     if options.output is not None and options.config is None:
         before = Path(options.output) / "settings.json"
         if options.data is None and before.is_file():
-            given |= json.loads(before.read_text(encoding="utf-8"))
+            given |= read_config(str(before))
     if options.config is not None:
         given |= read_config(options.config)
     if options.init is not None:  # a file's other settings serve a network that is there too
-        given = {name: value for name, value in given.items() if name not in MADE}
+        others = (*MADE, "init", "new_head")
+        given = {name: value for name, value in given.items() if name not in others}
     for field in dataclasses.fields(Settings):
         value = getattr(options, field.name)
         if value is not None:
             given[field.name] = value
-    settings = Settings.of(given, "--config")
+    settings = Settings.of(given, "train")
     if not settings.output:
         raise ValueError("-o must name the folder of the run, got none")
     if not settings.data:
@@ -105,6 +107,12 @@ def _run(options: argparse.Namespace) -> int:
             result = train(settings, processes, quiet=options.quiet)
         except Diverged as error:
             complain(error)
+            return FAILED
+        except torch.OutOfMemoryError as error:
+            complain(
+                f"a batch of {settings.batch_size} does not fit into the memory of the device "
+                f"(--batch-size, --amp, more processes): {error}"
+            )
             return FAILED
     if processes.main:
         skipped = f", {result.skipped} pictures skipped" if result.skipped else ""

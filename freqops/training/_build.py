@@ -21,23 +21,42 @@ from freqops.training._settings import Settings
 __all__ = ["network_of", "picture_sizes"]
 
 
+AUXILIARY = ("googlenet", "inception_v3")
+"""Of torchvision: with outputs beside the scores in training unless told."""
+
+
 def network_of(
     settings: Settings,
     classes: int,
     statistics: ChannelStatistics | None,
     say: Callable[[str], None],
+    before: Path | None = None,
 ) -> FrequencyNetwork:
     """A network with that many classes, random weights drawn from torch's generator.
+
+    Args:
+        settings: of the run.
+        classes: their number.
+        statistics: mean and std; None for those of the network that is there, or of photographs.
+        say: takes lines about weights.
+        before: the network of a run that goes on, where it has finished an epoch: nothing else is
+            read then. Its weights are in the state.
 
     Raises:
         ValueError: no classification network has the name; weights or a checkpoint do not fit.
         OSError: a file cannot be read.
         ImportError: torchvision or timm is missing.
     """
-    network = _loaded(settings, classes, say) if settings.init else None
+    network: nn.Module | None = None
+    if before is not None and before.is_file():
+        network = load(before)
+    elif settings.init:
+        network = _loaded(settings, classes, say)
     if network is None:
         library, _, name = settings.model.rpartition("/")
         base = Base(library or "torchvision", name, {"num_classes": classes})
+        if name in AUXILIARY and not library:
+            base.arguments["aux_logits"] = False
         rgb = make(base)
         if settings.weights != "none":
             say(_fill(rgb, base, settings.weights))
@@ -55,6 +74,12 @@ def network_of(
             layer2_stride=settings.layer2_stride,
             base=base,
         )
+        target = settings.penalty_target
+        if recipe.gate is not None and target is not None and target > len(recipe.channels):
+            raise ValueError(
+                f"penalty_target must be at most the {len(recipe.channels)} channels of the gate, "
+                f"got {target:g}"
+            )
         network = build(rgb, recipe)
     assert isinstance(network, FrequencyNetwork)
     if settings.channels_last:
@@ -63,20 +88,29 @@ def network_of(
     return network
 
 
-def picture_sizes(settings: Settings, network: nn.Module) -> tuple[int, int]:
+def picture_sizes(
+    settings: Settings, network: nn.Module, before: Path | None = None
+) -> tuple[int, int]:
     """The short side after the resize and the side of the crop.
 
     What the settings leave open is as the network was trained before, or its usual size.
+
+    Args:
+        settings: of the run.
+        network: what is trained.
+        before: the network of a run that goes on, where it has finished an epoch.
 
     Raises:
         ValueError: the network has no usual size that is square; the crop is larger than the rest.
     """
     resize, crop = settings.resize, settings.crop
-    if crop is None and resize is None and settings.init:
-        before = about(network_file(settings.init))
-        sizes = before.get("resize"), before.get("crop")
+    if crop is None and settings.init:
+        there = before is not None and before.is_file()
+        told = about(before if there and before else network_file(settings.init))
+        sizes = told.get("resize"), told.get("crop")
         if isinstance(sizes[0], int) and isinstance(sizes[1], int):
-            return sizes[0], sizes[1]
+            crop = sizes[1]
+            resize = sizes[0] if resize is None else resize
     if crop is None:
         height, width = summarize(network).size
         if height != width:
@@ -149,11 +183,17 @@ def _downloaded(base: Base) -> Mapping[str, Tensor]:
 def _state_dict(path: str) -> Mapping[str, Tensor]:
     if not os.path.isfile(path):
         raise ValueError(f"weights must be none, default or a file, found no file {path!r}")
-    if path.endswith(".safetensors"):
-        from safetensors.torch import load_file
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
 
-        return load_file(path)
-    content: object = torch.load(path, map_location="cpu", weights_only=True)
+            return load_file(path)
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # pickles and safetensors have errors of their own
+        words = " ".join(str(error).split())[:200]
+        raise ValueError(f"weights must be a state dict, got {path!r}: {words}") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -54,7 +54,7 @@ def open_data(name: str, val_share: float = 0.2, seed: int = 0) -> Data:
         seed: of the choice.
 
     Raises:
-        ValueError: there is no such folder, it has no classes, a class has no pictures, the two
+        ValueError: there is no such folder, it has fewer than two classes, a class has no pictures, the two
             sets have different classes; there is no such module or function, or what it gives is
             no data set.
     """
@@ -62,7 +62,12 @@ def open_data(name: str, val_share: float = 0.2, seed: int = 0) -> Data:
         raise ValueError("data must be a folder of pictures or module:function, got nothing")
     folder = Path(name)
     if folder.is_dir():
-        return _of_folders(name, folder) or _split(name, folder, val_share, seed)
+        data = _of_folders(name, folder) or _split(name, folder, val_share, seed)
+        if len(data.classes) < 2:
+            raise ValueError(
+                f"data must have at least two classes, got {data.classes[0]} alone in {name}"
+            )
+        return data
     if re.fullmatch(r"[\w.]+:\w+", name):
         return _of_function(name)
     raise ValueError(f"data must be a folder of pictures or module:function, got {name!r}")

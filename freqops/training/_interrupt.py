@@ -36,7 +36,7 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
+                self._before[number] = signal.signal(number, self._signalled)
         return self
 
     def __exit__(
@@ -48,9 +48,12 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self.asked and number == signal.SIGINT and now - self._when > AGAIN:
-            raise KeyboardInterrupt
+    def ask(self) -> None:
+        """As a signal does; another process got it."""
         if not self.asked:
-            self.asked, self._when = True, now
+            self.asked, self._when = True, time.monotonic()
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT and time.monotonic() - self._when > AGAIN:
+            raise KeyboardInterrupt
+        self.ask()

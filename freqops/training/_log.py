@@ -71,15 +71,14 @@ class Log:
             step: the last that is done.
             pending: whether that ends an epoch which has no row yet.
         """
-        for name, last in (("steps.csv", step), ("log.csv", step - pending)):
+        for name, columns, last in (("steps.csv", STEP, step), ("log.csv", EPOCH, step - pending)):
             if self._folder is None or not (self._folder / name).exists():
                 continue
             with (self._folder / name).open(encoding="utf-8", newline="") as file:
                 reader = csv.reader(file)
-                header = next(reader, [])
-                rows = [row for row in reader if len(row) == len(header) and _step(row) <= last]
+                rows = [row for row in reader if len(row) == len(columns) and _step(row) <= last]
             with replacing(self._folder / name) as path, path.open("w", newline="") as file:
-                csv.writer(file).writerows([header, *rows])
+                csv.writer(file).writerows([columns, *rows])
 
     def track(self, batches: Iterable[Batch], total: int, what: str) -> Iterator[Batch]:
         """The same batches, beside a bar of their own."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -14,14 +13,14 @@ from torch.utils.data import DataLoader
 
 from freqops import models
 from freqops._extras import need
-from freqops.files import replacing
 from freqops.training._build import network_of, picture_sizes
 from freqops.training._data import open_data
 from freqops.training._evaluate import AMP_DTYPES, Evaluation, evaluate
+from freqops.training._folder import BEST, STATE, opened
 from freqops.training._interrupt import Interrupts
 from freqops.training._log import Broken, Log
 from freqops.training._network import NETWORK, About
-from freqops.training._normalisation import STATISTICS, statistics_of
+from freqops.training._normalisation import statistics_of
 from freqops.training._pictures import (
     Batch,
     EvaluationBatches,
@@ -34,14 +33,12 @@ from freqops.training._processes import Processes, join
 from freqops.training._schedule import Schedule
 from freqops.training._seeds import drawing, seed_of
 from freqops.training._settings import Settings
-from freqops.training._state import State, read_state, write_state
+from freqops.training._state import State, write_state
 from freqops.training._step import LOSS, OPEN, PENALTY, PICTURES, RIGHT, Stepper
 from freqops.training._sync_norm import unsynchronize
 from freqops.training._views import view_of
 
 __all__ = ["Diverged", "Result", "train"]
-
-SETTINGS, STATE, BEST = "settings.json", "state.pt", "best.safetensors"
 
 _NAMED = 3
 
@@ -113,8 +110,6 @@ def train(settings: Settings, processes: Processes | None = None, *, quiet: bool
     folder = Path(settings.output)
     if processes.main:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".*.[0-9]*"):  # of a process that was killed while it wrote
-            left.unlink(missing_ok=True)
     log = Log(folder if processes.main else None, tensorboard=settings.tensorboard, quiet=quiet)
     devices = [processes.device] if processes.device.type == "cuda" else []
     try:
@@ -155,13 +150,19 @@ class _Run:
             processes.count,
         )
         self.schedule = Schedule(settings, len(self.batches))
-        state = self._before()
+        state = opened(settings, self.data, len(self.batches), processes)
         statistics = statistics_of(
             settings, self.data, self.folder, processes, self.broken, log, interrupts
         )
         with drawing(seed_of(settings.seed, "weights")):
-            network = network_of(settings, len(self.data.classes), statistics, log.say)
-        self.sizes = picture_sizes(settings, network)
+            network = network_of(
+                settings,
+                len(self.data.classes),
+                statistics,
+                log.say,
+                self.folder / NETWORK if state is not None else None,
+            )
+        self.sizes = picture_sizes(settings, network, self.folder / NETWORK)
         self.stepper = Stepper(settings, network.to(processes.device), self.schedule, processes)
         self.network = network
         self.step = 0
@@ -175,45 +176,6 @@ class _Run:
         else:
             self.log.go_on(0, False)
 
-    def _before(self) -> State | None:
-        """The state of a run that was interrupted; writes the settings of one that begins.
-
-        Raises:
-            ValueError: the folder holds another run.
-        """
-        path = self.folder / SETTINGS
-        state = None
-        if (self.folder / STATE).exists():
-            state = read_state(self.folder / STATE)
-            before = Settings.of(json.loads(path.read_text(encoding="utf-8")), str(path))
-            names = before.differing(self.settings)
-            if names:
-                old, new = getattr(before, names[0]), getattr(self.settings, names[0])
-                raise ValueError(
-                    f"output must be the folder of this run, got {self.folder}, which has another "
-                    f"with {names[0]} {old!r} instead of {new!r}"
-                )
-            classes = state["classes"]
-            assert isinstance(classes, list)
-            if classes != list(self.data.classes):
-                raise ValueError(
-                    f"data must have the {len(classes)} classes of the run in {self.folder}, "
-                    f"got {len(self.data.classes)} or others in {self.settings.data}"
-                )
-            if state["length"] != len(self.batches):
-                raise ValueError(
-                    f"data must have the {state['length']} batches of the run in {self.folder}, "
-                    f"got {len(self.batches)} in {self.settings.data}"
-                )
-        self.processes.barrier()  # all have read before one writes
-        words = self.settings.words()
-        if self.processes.main:
-            if state is None and path.exists() and path.read_text(encoding="utf-8") != words:
-                (self.folder / STATISTICS).unlink(missing_ok=True)  # of other pictures
-            with replacing(path) as hidden:
-                hidden.write_text(words, encoding="utf-8")
-        return state
-
     def _restore(self, state: State) -> None:
         """Goes on from a state."""
         stepper = self.stepper
@@ -222,6 +184,8 @@ class _Run:
         stepper.scaler.load_state_dict(state["scaler"])  # type: ignore[arg-type]
         numbers = state["step"], state["pending"], state["seconds"], state["best"], state["top1"]
         self.step, self.pending, self.seconds, self.best, self.top1 = numbers  # type: ignore[assignment]
+        if self.network.gate is not None and self.step:
+            self.network.gate.tau = self.schedule.tau(self.step - 1)
         if self.processes.main:
             sums = torch.tensor(state["sums"], dtype=torch.float64)
             stepper.sums += sums.to(self.processes.device)
@@ -271,6 +235,7 @@ class _Run:
             seed=settings.seed,
             broken=settings.broken,
             replace=train,
+            what="training picture" if train else "validation picture",
         )
         shares = EvaluationBatches(
             len(data.val), self.batches.share, processes.rank, processes.count
@@ -322,7 +287,8 @@ class _Run:
         looked = self.step % self.stepper.patience == 0
         bad = looked and self.stepper.first_bad() >= 0
         asked, bad = self.processes.any(self.interrupts.asked, bad)
-        self.interrupts.asked = asked  # one process is enough
+        if asked:  # one process is enough
+            self.interrupts.ask()
         if bad:
             self._check_finite()
         every, ends = self.settings.checkpoint_steps, self.step % self.schedule.length == 0

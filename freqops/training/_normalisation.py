@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
 
 from freqops._jpeg_transform import JPEGTransform
 from freqops._sums import Sums
+from freqops.files import replacing
 from freqops.statistics import ChannelStatistics
 from freqops.training._build import network_of, picture_sizes
 from freqops.training._data import Data
 from freqops.training._interrupt import Interrupts
 from freqops.training._log import Broken, Log
-from freqops.training._pictures import EvaluationBatches, Pictures, Samples, View, loader, read
+from freqops.training._pictures import EvaluationBatches, Pictures, View, loader, read
 from freqops.training._processes import Processes
 from freqops.training._seeds import drawing, seed_of
 from freqops.training._settings import Settings
@@ -64,10 +66,12 @@ def statistics_of(
                 "statistics must be own, photographs or a file that `freqops stats` wrote, "
                 f"got {settings.statistics!r}"
             )
-        return ChannelStatistics.load(settings.statistics)
+        return _fitting(ChannelStatistics.load(settings.statistics), settings)
     path = folder / STATISTICS
     if processes.main and not path.exists():
-        _measure(settings, data, broken, log, interrupts).save(path)
+        measured = _measure(settings, data, broken, log, interrupts)
+        with replacing(path) as hidden:
+            measured.save(hidden)
     processes.barrier()
     return ChannelStatistics.load(path)
 
@@ -81,7 +85,8 @@ def _measure(
 ) -> ChannelStatistics:
     """Of training crops, drawn by the seed, without those that cannot be read."""
     with drawing(0):  # the size of its pictures needs no weights of worth
-        network = network_of(settings, len(data.classes), None, lambda text: None)
+        plain = dataclasses.replace(settings, weights="none")
+        network = network_of(plain, len(data.classes), None, lambda text: None)
     sizes = picture_sizes(settings, network)
     view: View = PixelView(*sizes, train=True, area=settings.area, flip=settings.flip)
     if settings.transform == "jpeg":
@@ -89,14 +94,17 @@ def _measure(
     generator = torch.Generator().manual_seed(seed_of(settings.seed, "statistics"))
     chosen = torch.randperm(len(data.train), generator=generator)[:MEASURED].tolist()
     log.say(f"measuring mean and std of the channels on {len(chosen)} training pictures")
+    order = EvaluationBatches(len(data.train), 16)
+    order.indices = chosen
     batches = loader(
         Pictures(
-            _Some(data.train, chosen),
+            data.train,
             SumsView(view, settings.chroma, settings.rounding),
             seed=settings.seed,
             broken=settings.broken,
+            what="training picture",
         ),
-        EvaluationBatches(len(chosen), 16),
+        order,
         workers=settings.workers,
         device=torch.device("cpu"),
     )
@@ -111,15 +119,14 @@ def _measure(
     return ChannelStatistics._of(sums, ("coefficients", settings.chroma, settings.rounding))
 
 
-class _Some:
-    """Some samples of a data set, by number."""
-
-    def __init__(self, samples: Samples, numbers: list[int]) -> None:
-        self.samples = samples
-        self.numbers = numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, index: int) -> tuple[object, int]:
-        return self.samples[self.numbers[index]]
+def _fitting(statistics: ChannelStatistics, settings: Settings) -> ChannelStatistics:
+    """Statistics of the channels that the network will see; those of given numbers say nothing."""
+    wanted = (settings.chroma, settings.rounding)
+    measured = (statistics.chroma, statistics.rounding)
+    if None not in measured and measured != wanted:
+        raise ValueError(
+            f"statistics must be measured with chroma {wanted[0]} and rounding {wanted[1]}, got "
+            f"{measured[0]} and {measured[1]} in {settings.statistics} "
+            f"(freqops stats --chroma {wanted[0]} --rounding {wanted[1]})"
+        )
+    return statistics

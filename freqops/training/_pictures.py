@@ -82,6 +82,7 @@ class Pictures(Dataset[Sample]):
         broken: "skip" or "fail": pictures that cannot be read.
         replace: with "skip", whether another picture is taken in place of a broken one, as training
             wants it; else the sample has no value.
+        what: what one without a path is called, before its number.
 
     Raises:
         TypeError, ValueError: broken is another word.
@@ -95,6 +96,7 @@ class Pictures(Dataset[Sample]):
         seed: int = 0,
         broken: str = "skip",
         replace: bool = False,
+        what: str = "picture",
     ) -> None:
         check_choice("Pictures", "broken", broken, BROKEN)
         self.samples = samples
@@ -102,6 +104,7 @@ class Pictures(Dataset[Sample]):
         self.seed = seed
         self.broken = broken
         self.replace = replace
+        self.what = what
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -128,7 +131,7 @@ class Pictures(Dataset[Sample]):
                     return Sample(self.view(picture), int(label), taken, tuple(skipped))
             # SyntaxError: Pillow's of some broken PNG files.
             except (OSError, ValueError, SyntaxError) as error:
-                name, reason = _name(picture, taken), " ".join(str(error).split())
+                name, reason = self._name(picture, taken), " ".join(str(error).split())
                 if self.broken == "fail":
                     raise ValueError(f"{name}: {reason}") from error
                 skipped.append((name, reason))
@@ -140,12 +143,11 @@ class Pictures(Dataset[Sample]):
             f"{skipped[-1][0]}: {skipped[-1][1]}"
         )
 
-
-def _name(picture: object, index: int) -> str:
-    """Of a picture, for an error."""
-    if isinstance(picture, (str, os.PathLike)):
-        return str(os.fspath(picture))
-    return f"picture {index}"
+    def _name(self, picture: object, index: int) -> str:
+        """Of a picture, for an error."""
+        if isinstance(picture, (str, os.PathLike)):
+            return str(os.fspath(picture))
+        return f"{self.what} {index}"
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -256,5 +258,7 @@ def read(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
 
 
 def _quiet(worker: int) -> None:
-    """Ctrl-C goes to every process of a terminal: the main one decides when its workers end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C goes to every process of a terminal, and torchrun's SIGTERM to every one of a group:
+    the main one decides when its workers end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

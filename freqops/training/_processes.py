@@ -88,7 +88,8 @@ def join(device: str = "auto") -> Iterator[Processes]:
             Under torchrun each process takes the GPU of its own number.
 
     Raises:
-        ValueError: torch knows no such device, or has no such GPU.
+        ValueError: torch knows no such device, or has no such GPU; one GPU is named for several
+            processes.
         ConnectionError: another process has ended while this one waited for it.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
@@ -125,6 +126,8 @@ def _device(name: str, local_rank: int | None) -> torch.device:
         raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cpu":
         return device
+    if device.index is not None and local_rank is not None:
+        raise ValueError(f"device must be cuda under torchrun, one GPU a process, got {name!r}")
     number = device.index if device.index is not None else local_rank or 0
     if number >= torch.cuda.device_count():
         found = torch.cuda.device_count()

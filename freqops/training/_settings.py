@@ -12,13 +12,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found]
-
 from freqops._arguments import describe
 from freqops._block_dct import CHROMA, ROUNDING
+from freqops._extras import need
 from freqops.training._pictures import BROKEN
 
 __all__ = ["FREE", "GROUPS", "MADE", "Settings", "configs", "kinds", "read_config"]
@@ -284,7 +280,14 @@ def read_config(place: str) -> dict[str, object]:
 
     Raises:
         ValueError: there is no such file, or it holds something else.
+        ModuleNotFoundError: before Python 3.11, tomli is not installed.
     """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        need("--config", "train", "tomli")
+        import tomli as tomllib  # type: ignore[import-not-found]
+
     try:
         if place in configs():
             file = resources.files("freqops").joinpath("configs").joinpath(f"{place}.toml")

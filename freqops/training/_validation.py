@@ -44,7 +44,12 @@ def validation_pictures(about: About, data: str | None = None) -> tuple[str, Sam
     own = data is None or _is_same(data, about.data)
     if data is None and not name:
         raise ValueError("DATA must be given: the network does not say what it was trained on")
-    if data is None and ":" not in name and not Path(name).is_dir():
+    if data is None and not Path(name).is_dir():
+        if ":" in name:
+            raise ValueError(
+                f"DATA must be given: the network names {name}, and code that a file names is not "
+                "run unless it is asked for"
+            )
         raise ValueError(f"DATA must be given: {name}, of the network's training, is not there")
     if own or not Path(name).is_dir():
         found = open_data(name, about.val_share, about.seed)
@@ -55,7 +60,7 @@ def validation_pictures(about: About, data: str | None = None) -> tuple[str, Sam
         folder = inside if inside.is_dir() else Path(name)
         classes = tuple(find_classes(folder, "DATA"))
         samples = find_samples(folder, list(classes), "DATA")
-        words = str(folder)
+        words = f"{folder}, all of it"
     if classes == about.classes:
         return words, samples
     unknown = [label for label in classes if label not in about.classes]
