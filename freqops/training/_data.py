@@ -54,9 +54,9 @@ def open_data(name: str, val_share: float = 0.2, seed: int = 0) -> Data:
         seed: of the choice.
 
     Raises:
-        ValueError: there is no such folder, it has fewer than two classes, a class has no pictures, the two
-            sets have different classes; there is no such module or function, or what it gives is
-            no data set.
+        ValueError: there is no such folder, it has fewer than two classes, a class has no pictures,
+            the two sets have different classes; there is no such module or function, or what it
+            gives is no data set.
     """
     if not name:
         raise ValueError("data must be a folder of pictures or module:function, got nothing")

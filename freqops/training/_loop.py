@@ -255,7 +255,8 @@ class _Run:
 
     def _watched(self, batches: DataLoader[Batch]) -> Iterator[Batch]:
         """The batches of validation; after an interrupt no further ones."""
-        for batch in self.log.track(self._read(batches), len(self.data.val), "validation"):
+        share = -(-len(self.data.val) // self.processes.count)
+        for batch in self.log.track(self._read(batches), share, "validation"):
             yield batch
             if self.interrupts.asked:
                 self.cut = True  # the other processes wait for the sums of this one
@@ -294,7 +295,7 @@ class _Run:
         every, ends = self.settings.checkpoint_steps, self.step % self.schedule.length == 0
         if every and self.step % every == 0 and not ends and not asked:
             self._save()
-        return asked and not ends  # an epoch that is through is validated first
+        return asked and not ends  # an epoch that is through is saved as such
 
     def _check_finite(self) -> None:
         """Before anything is saved.

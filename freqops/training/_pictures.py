@@ -212,7 +212,7 @@ class EvaluationBatches(Sampler[list[int]]):
     """Every picture once, in order: process r of n has the pictures r, r + n, r + 2n, ..."""
 
     def __init__(self, count: int, size: int, rank: int = 0, processes: int = 1) -> None:
-        self.indices = range(rank, count, processes)
+        self.indices: Sequence[int] = range(rank, count, processes)
         self.size = size
 
     def __len__(self) -> int:
@@ -258,7 +258,8 @@ def read(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
 
 
 def _quiet(worker: int) -> None:
-    """Ctrl-C goes to every process of a terminal, and torchrun's SIGTERM to every one of a group:
-    the main one decides when its workers end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Signals of a terminal, of torchrun or a scheduler go to every process of a group: in one of its
+    own a worker gets none, and its main process decides when it ends."""
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

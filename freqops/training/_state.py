@@ -33,6 +33,8 @@ def write_state(state: State, path: Path) -> None:
         except OSError as error:  # a full disk does not say for which file
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         except RuntimeError as error:  # of torch's writer, around that of the file
+            if str(error).startswith("DataLoader worker"):  # of a signal's handler, wherever it is
+                raise
             inner = error.__context__
             if isinstance(inner, OSError):
                 raise OSError(inner.errno, inner.strerror, os.fspath(path)) from error
