@@ -258,8 +258,8 @@ def read(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
 
 
 def _quiet(worker: int) -> None:
-    """Signals of a terminal, of torchrun or a scheduler go to every process of a group: in one of its
-    own a worker gets none, and its main process decides when it ends."""
+    """Makes a worker deaf to signals that a terminal, torchrun or a scheduler sends to a group of
+    processes: the main one decides when its workers end."""
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
