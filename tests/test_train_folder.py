@@ -17,7 +17,6 @@ import pytest
 import torch
 from training_runs import (
     STEPS,
-    assert_same_runs,
     environment,
     flags,
     hidden,
@@ -51,7 +50,7 @@ def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no groups of processes here")
 def test_a_signal_to_the_whole_group_saves(data: Path, tmp_path: Path) -> None:
     """As torchrun, timeout and schedulers send it: loader workers must outlive it."""
-    settings = small(data, tmp_path / "run", workers=1, epochs=40)
+    settings = small(data, tmp_path / "run", workers=2, epochs=40)
     process = subprocess.Popen(
         [sys.executable, "-m", "freqops", *flags(settings)],
         env=environment(),
@@ -67,7 +66,7 @@ def test_a_signal_to_the_whole_group_saves(data: Path, tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGTERM)
     _, text = process.communicate(timeout=60)
     assert process.returncode == 130, text
-    assert "interrupted after step" in text
+    assert "interrupted after step" in text and "DataLoader" not in text
     assert (tmp_path / "run/state.pt").exists()
 
 
@@ -125,7 +124,7 @@ def test_init_brings_its_sizes(data: Path, done: Path, tmp_path: Path) -> None:
 
 
 def test_tau_is_right_after_an_interrupted_validation(
-    data: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network that is saved then has had no step in this process."""
     from freqops.training import _loop
@@ -136,15 +135,13 @@ def test_tau_is_right_after_an_interrupted_validation(
         signal.raise_signal(signal.SIGTERM)
         return evaluate(*given, **named)  # type: ignore[arg-type]
 
-    changes = {"gate": True, "tau": 2.0, "tau_end": 0.5}
+    changes = {"gate": True, "tau": 2.0, "tau_end": 0.5, "epochs": 1}
     monkeypatch.setattr(_loop, "evaluate", interrupted)
     assert not run(data, tmp_path / "run", **changes).finished
     assert not run(data, tmp_path / "run", **changes).finished
     monkeypatch.setattr(_loop, "evaluate", evaluate)
     assert run(data, tmp_path / "run", **changes).finished
-    assert_same_runs(tmp_path / "run", done)
-    network = models.load(tmp_path / "run/network.safetensors")
-    assert network.gate.tau == models.load(done / "network.safetensors").gate.tau == 0.5
+    assert models.load(tmp_path / "run/network.safetensors").gate.tau == 0.5
 
 
 def test_statistics_are_written_whole(
