@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: argparse has printed help, the version, or what is wrong with the arguments.
     """
-    options = _parser().parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
@@ -58,4 +60,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add(commands)
+        _, sub = list(commands.choices.items())[-1]
+        sub.set_defaults(parser=sub)  # whose usage belongs to its errors
     return parser

@@ -167,7 +167,10 @@ def replacing(target: Path) -> Iterator[Path]:
     """A hidden path beside the target, which becomes the target when all went well."""
     path = target.with_name(f".{target.name}.{os.getpid()}")
     try:
+        path.touch()
+        mode = path.stat().st_mode
         yield path
+        path.chmod(mode)  # safetensors makes files that nobody else may read
         os.replace(path, target)
     finally:
         path.unlink(missing_ok=True)

@@ -181,7 +181,7 @@ def test_evaluate_on_other_pictures_goes_by_the_names_of_classes(
     for label in ("dog", "bee"):
         shutil.copytree(made / "data" / "val" / label, tmp_path / "some" / label)
     words, samples = validation_pictures(known, str(tmp_path / "some"))
-    assert words == str(tmp_path / "some")
+    assert words == f"{tmp_path / 'some'}, all of it"
     assert [samples[i][1] for i in range(len(samples))] == [1, 1, 3, 3]
     assert main(["evaluate", str(made / "run"), str(tmp_path / "some"), "--workers", "0"]) == 0
     assert rows(capsys.readouterr().out)["pictures"] == "4"

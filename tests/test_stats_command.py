@@ -378,7 +378,7 @@ def test_disk_full(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere"], "DIR must be a folder of pictures, got 'nowhere'"),
+        (["nowhere"], "DIR must be a folder of pictures, found none at 'nowhere'"),
         (["empty"], "empty must hold pictures, found none in it"),
         (["pictures", "--from-jpeg", "--chroma", "dctnet"], "--chroma and --rounding must be left"),
         (["pictures", "--view", "eval", "--crop", "24", "--resize", "23"],

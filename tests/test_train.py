@@ -486,7 +486,7 @@ def test_init_with_other_classes(
     assert main(command) == 2
     assert (
         f"freqops: init must have the 2 classes of the data, got 3 in "
-        f"{tmp_path / 'a' / 'network.safetensors'} (new_head draws the last layer anew)\n"
+        f"{tmp_path / 'a' / 'network.safetensors'} (--new-head draws the last layer anew)\n"
     ) in capsys.readouterr().err
     assert main([*command, "--new-head"]) == 0
     assert "drawn anew for 2 classes instead of 3" in capsys.readouterr().err
@@ -545,9 +545,9 @@ def test_flags_win_over_a_config(data: Path, tmp_path: Path, suffix: str) -> Non
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("learning_rte = 0.1", "got 'learning_rte' (perhaps learning_rate)"),
+        ("learning_rte = 0.1", "got 'learning_rte' (perhaps --learning-rate)"),
         ("epochs = 'x'", "epochs must be"),
-        ("epochs = ", "config must name a file of settings"),
+        ("epochs = ", "recipe.toml'"),
     ],
 )
 def test_a_wrong_config(
@@ -568,7 +568,7 @@ def test_configs_that_come_with_freqops(name: str) -> None:
 
 def test_a_config_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "data", "-o", "run", "--config", "no_such"]) == 2
-    assert "config must name a file of settings, got 'no_such'" in capsys.readouterr().err
+    assert "config 'no_such': there is no such file" in capsys.readouterr().err
 
 
 def test_tensorboard(data: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def empty(folder: Path) -> None:
     [
         (
             lambda d: remove(d),
-            r"data must be a folder of pictures or module:function, got '.*/data'",
+            r"data must be a folder of pictures or module:function, found nothing at '.*/data'",
         ),
         (lambda d: [remove(d / p) for p in ("train", "val")], r"data must .*found none in .*/data"),
         (
@@ -129,14 +129,18 @@ def test_a_batch_of_more_than_there_is(
     good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = error_of(capsys, 2, small(good, tmp_path / "run", batch_size=25))
-    assert error == "batch_size must be at most the number of training pictures, 24, got 25"
+    assert error == "--batch-size must be at most the number of training pictures, 24, got 25"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["train", "data"], "-o must name the folder of the run, got none"),
-        (["train", "-o", "run"], "DATA must be a folder of pictures or module:function, got none"),
+        (
+            ["train", "-o", "run"],
+            "DATA must be a folder of pictures or module:function, got none, and run holds no run "
+            "to go on with",
+        ),
     ],
 )
 def test_arguments_that_are_missing(
@@ -484,7 +488,7 @@ def test_python_that_fails_in_a_worker_is_no_users_mistake(tmp_path: Path) -> No
         ("epochs", 1.5, TypeError),
         ("batch_size", 1, ValueError),
         ("optimizer", "lion", ValueError),
-        ("learning_rate", 0, ValueError),
+        ("learning_rate", -0.1, ValueError),
         ("learning_rate", float("nan"), ValueError),
         ("learning_rate", float("inf"), ValueError),
         ("learning_rate", "0.1", TypeError),

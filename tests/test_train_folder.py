@@ -28,7 +28,7 @@ from training_runs import (
 )
 
 from freqops import ChannelStatistics, models
-from freqops.training import Processes
+from freqops.training import Processes, Settings
 from freqops.training._folder import _agree
 from freqops.training._interrupt import Interrupts
 from freqops.training._processes import _device
@@ -172,6 +172,102 @@ def test_statistics_of_other_channels(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path / "run", statistics=str(file), chroma="dctnet", epochs=1)
 
 
+def test_statistics_of_other_crops(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from freqops.cli import main
+
+    file = tmp_path / "measured.json"
+    for crop, told in (("32", False), ("64", True)):
+        folder = str(data / "train")
+        assert main(["stats", folder, "-o", str(file), "--crop", crop, "--workers", "0", "-q"]) == 0
+        capsys.readouterr()
+        run(data, tmp_path / f"run{crop}", statistics=str(file), epochs=1)
+        assert (f"measured on crops of {crop} pixels" in capsys.readouterr().err) == told
+
+
+def test_what_is_not_given_follows_the_pictures(data: Path, tmp_path: Path) -> None:
+    """24 pictures: batches of 2 leave 12 steps; of 4 they would leave 6."""
+    run(data, tmp_path / "run", batch_size=0, learning_rate=0.0, epochs=1)
+    settings = json.loads((tmp_path / "run/settings.json").read_text(encoding="utf-8"))
+    assert (settings["batch_size"], settings["learning_rate"]) == (2, 0.1 * 2 / 256)
+    assert len(rows(tmp_path / "run/steps.csv")) == 12
+    for count, size in (
+        (1, 2),
+        (31, 2),
+        (32, 4),
+        (1000, 64),
+        (2047, 128),
+        (2048, 256),
+        (10**6, 256),
+    ):
+        assert Settings().resolved(count).batch_size == size
+    assert Settings(optimizer="adamw").resolved(100).learning_rate == 1e-3
+    assert Settings(batch_size=512).resolved(10**6).learning_rate == 0.2
+
+
+def test_a_refused_run_leaves_no_folder(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="resnet19"):
+        run(data, tmp_path / "run", model="resnet19")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ValueError, match="resnet19"):
+        run(data, tmp_path / "run", model="resnet19")
+    assert (tmp_path / "run").exists()
+
+
+def test_data_and_the_folder_are_enough_to_go_on(
+    data: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from freqops.cli import main
+
+    folder = shutil.copytree(done, tmp_path / "run")
+    assert main(["train", str(data), "-o", str(folder), "-q"]) == 0
+    assert capsys.readouterr().out.startswith("2 epochs")
+    assert main(["train", str(data), "-o", str(folder), "--batch-size", "4"]) == 2
+    assert "with --batch-size 8 instead of 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-o", "nothing"], "nothing holds no run to go on with"),
+        (["x", "-o", "y", "--init", "z", "--model", "resnet50"], "model must be left out with"),
+        (["x", "-o", "y", "--batch-size", "1"], "--batch-size must be at least 2"),
+        (["x", "-o", "y"], "found nothing at 'x'"),
+    ],
+)
+def test_what_is_said_has_the_names_of_flags(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from freqops.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_flags_get_the_usage_of_their_command(capsys: pytest.CaptureFixture[str]) -> None:
+    from freqops.cli import main
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", "run", "pictures", "--modle", "resnet18"])
+    assert stopped.value.code == 2
+    text = capsys.readouterr().err
+    assert text.startswith("usage: freqops predict") and "--modle resnet18" in text
+
+
+@pytest.mark.skipif(not hasattr(os, "umask"), reason="no umask here")
+def test_others_may_read_what_they_usually_may(done: Path) -> None:
+    """safetensors makes files that only their owner reads."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for name in ("network.safetensors", "best.safetensors", "state.pt", "settings.json"):
+        assert (done / name).stat().st_mode & 0o777 == 0o666 & ~mask
+
+
 def test_one_class(tmp_path: Path) -> None:
     make_pictures(tmp_path / "data")
     for part in ("train", "val"):
@@ -196,7 +292,7 @@ def test_weights_that_are_none(data: Path, tmp_path: Path, name: str) -> None:
 def test_damaged_settings_are_named(data: Path, done: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(done, tmp_path / "run")
     (folder / "settings.json").write_text("[1")
-    with pytest.raises(ValueError, match=r"a file of settings, got .*settings\.json"):
+    with pytest.raises(ValueError, match=r"config .*settings\.json"):
         run(data, folder, gate=True)
 
 

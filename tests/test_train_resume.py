@@ -199,9 +199,13 @@ def test_other_settings_are_another_run(
     data: Path, whole: Path, capsys: pytest.CaptureFixture[str], name: str, value: object
 ) -> None:
     files = {path: path.read_bytes() for path in whole.iterdir()}
-    assert main([*flags(small(data, whole, **{**GATED, name: value})), "-q"]) == 2
+    given = flags(small(data, whole, **{**GATED, name: value}))
+    if name == "gate":
+        given.append("--no-gate")  # what is left out is as it was
+    assert main([*given, "-q"]) == 2
     error = capsys.readouterr().err
-    assert f"has another with {name} " in error and f"instead of {value!r}" in error
+    flag = f"--{name.replace('_', '-')}" if "_" in name else name
+    assert f"has another with {flag} " in error and f"instead of {value!r}" in error
     assert {path: path.read_bytes() for path in whole.iterdir()} == files
 
 
@@ -243,7 +247,7 @@ def test_a_finished_run_is_left_alone(
     kept = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.suffix != ".json"}
     after_step(monkeypatch, STEPS + 1, lambda: pytest.fail("another step"))
     assert main(["train", "-o", str(tmp_path)]) == 0
-    said = f"1 epochs, validation top-1 {done.top1:.1%}: {tmp_path}"
+    said = f"1 epoch, validation top-1 {done.top1:.1%}: {tmp_path}"
     assert capsys.readouterr().out.splitlines()[-1] == said
     after = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.suffix != ".json"}
     # Rows behind the state are looked for, and the logs written anew: with the same rows.

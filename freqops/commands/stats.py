@@ -128,7 +128,7 @@ def _run(options: argparse.Namespace) -> int:
         options.area,
     )
     if not Path(options.folder).is_dir():
-        raise ValueError(f"DIR must be a folder of pictures, got {options.folder!r}")
+        raise ValueError(f"DIR must be a folder of pictures, found none at {options.folder!r}")
     pictures = find_pictures([options.folder])
     with (
         join("cpu") as processes,

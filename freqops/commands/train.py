@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from pathlib import Path
 
 from freqops.commands._shared import DONE, FAILED, INTERRUPTED, Commands, complain
@@ -33,7 +34,7 @@ exit code: 0; 1 the loss is not finite, or a file cannot be written; 2 wrong arg
 
 
 def add(commands: Commands) -> None:
-    """Adds the command."""
+    """Adds the command to the parser."""
     parser = commands.add_parser(
         "train",
         help="train a network on frequency channels, with or without a gate",
@@ -75,6 +76,17 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from freqops.training._settings import kinds
+
+    try:
+        return _train(options)
+    except (ValueError, TypeError) as error:  # Python's names of settings, as flags
+        names = "|".join(name for name in kinds() if "_" in name)
+        flags = re.sub(rf"\b({names})\b", lambda m: f"--{m[0].replace('_', '-')}", str(error))
+        raise type(error)(flags) from error
+
+
+def _train(options: argparse.Namespace) -> int:
     from freqops._extras import need
 
     need("freqops train", "train", "PIL", "torchvision", "tqdm", "safetensors")
@@ -85,23 +97,31 @@ def _run(options: argparse.Namespace) -> int:
 
     given: dict[str, object] = {}
     if options.output is not None and options.config is None:
-        before = Path(options.output) / "settings.json"
-        if options.data is None and before.is_file():
-            given |= read_config(str(before))
+        run = Path(options.output)
+        begun = options.data is None or (run / "state.pt").is_file()
+        if begun and (run / "settings.json").is_file():
+            given |= read_config(str(run / "settings.json"))
     if options.config is not None:
         given |= read_config(options.config)
-    if options.init is not None:  # a file's other settings serve a network that is there too
+    if (
+        options.init is not None and options.config is not None
+    ):  # a file's other settings serve a network that is there too
         others = (*MADE, "init", "new_head")
         given = {name: value for name, value in given.items() if name not in others}
     for field in dataclasses.fields(Settings):
         value = getattr(options, field.name)
         if value is not None:
             given[field.name] = value
+        if value is not None and options.init is not None and field.name in MADE:
+            raise ValueError(f"{field.name} must be left out with --init, which has its own")
     settings = Settings.of(given, "train")
     if not settings.output:
         raise ValueError("-o must name the folder of the run, got none")
     if not settings.data:
-        raise ValueError("DATA must be a folder of pictures or module:function, got none")
+        raise ValueError(
+            "DATA must be a folder of pictures or module:function, got none, and "
+            f"{settings.output} holds no run to go on with"
+        )
     with join(settings.device) as processes:
         try:
             result = train(settings, processes, quiet=options.quiet)
@@ -115,7 +135,7 @@ def _run(options: argparse.Namespace) -> int:
             )
             return FAILED
     if processes.main:
-        skipped = f", {result.skipped} pictures skipped" if result.skipped else ""
+        skipped = f", {_many(result.skipped, 'picture')} skipped" if result.skipped else ""
         if not result.finished:
             complain(
                 f"interrupted after step {result.step}{skipped}; the same command goes on: "
@@ -123,5 +143,9 @@ def _run(options: argparse.Namespace) -> int:
             )
         else:
             top1 = "" if result.top1 is None else f", validation top-1 {result.top1:.1%}"
-            print(f"{result.epoch} epochs{top1}{skipped}: {settings.output}")
+            print(f"{_many(result.epoch, 'epoch')}{top1}{skipped}: {settings.output}")
     return DONE if result.finished else INTERRUPTED
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -107,7 +107,6 @@ def save(
         for name, tensor in state.items()
     }
     with replacing(Path(path)) as hidden:
-        hidden.touch()  # an OSError of the usual kind, where it cannot be written
         try:
             save_file(tensors, hidden, metadata)
         except SafetensorError as error:

@@ -70,7 +70,9 @@ def open_data(name: str, val_share: float = 0.2, seed: int = 0) -> Data:
         return data
     if re.fullmatch(r"[\w.]+:\w+", name):
         return _of_function(name)
-    raise ValueError(f"data must be a folder of pictures or module:function, got {name!r}")
+    raise ValueError(
+        f"data must be a folder of pictures or module:function, found nothing at {name!r}"
+    )
 
 
 def _of_folders(name: str, folder: Path) -> Data | None:
@@ -99,9 +101,10 @@ def _of_folders(name: str, folder: Path) -> Data | None:
 def _split(name: str, folder: Path, share: float, seed: int) -> Data:
     """A share of each class held out, at least one picture, chosen by a hash of its path."""
     classes = find_classes(folder, "data")
+    found = find_samples(folder, classes, "data")
     parts: tuple[list[tuple[str, int]], list[tuple[str, int]]] = ([], [])
     for target, label in enumerate(classes):
-        paths = [path for path, _ in find_samples(folder, [label], "data")]
+        paths = [path for path, number in found if number == target]
         if len(paths) < 2:
             raise ValueError(
                 f"data must have at least two pictures a class where a share is held out, got 1 "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from freqops.training._folder import BEST, STATE, opened
 from freqops.training._interrupt import Interrupts
 from freqops.training._log import Broken, Log
 from freqops.training._network import NETWORK, About
-from freqops.training._normalisation import statistics_of
+from freqops.training._normalisation import other_crop, statistics_of
 from freqops.training._pictures import (
     Batch,
     EvaluationBatches,
@@ -108,6 +109,7 @@ def train(settings: Settings, processes: Processes | None = None, *, quiet: bool
         with join(settings.device) as processes:
             return train(settings, processes, quiet=quiet)
     folder = Path(settings.output)
+    new = processes.main and not folder.exists()
     if processes.main:
         folder.mkdir(parents=True, exist_ok=True)
     log = Log(folder if processes.main else None, tensorboard=settings.tensorboard, quiet=quiet)
@@ -115,6 +117,10 @@ def train(settings: Settings, processes: Processes | None = None, *, quiet: bool
     try:
         with torch.random.fork_rng(devices), Interrupts() as interrupts:
             return _Run(settings, processes, log, interrupts).run()
+    except (ValueError, TypeError, ImportError):
+        if new and not (folder / STATE).exists():
+            shutil.rmtree(folder, ignore_errors=True)  # nothing was begun
+        raise
     except RuntimeError as error:  # a signal's handler raises it, wherever the loop is
         if not str(error).startswith("DataLoader worker"):
             raise
@@ -135,11 +141,12 @@ class _Run:
     def __init__(
         self, settings: Settings, processes: Processes, log: Log, interrupts: Interrupts
     ) -> None:
+        self.data = open_data(settings.data, settings.val_share, settings.seed)
+        settings = settings.resolved(len(self.data.train))
         self.settings, self.processes, self.log = settings, processes, log
         self.interrupts = interrupts
         self.folder = Path(settings.output)
         self.broken = Broken(log)
-        self.data = open_data(settings.data, settings.val_share, settings.seed)
         if self.data.held_out:
             log.say(f"{len(self.data.val)} pictures of {settings.data} are held out")
         self.batches = TrainingBatches(
@@ -163,6 +170,9 @@ class _Run:
                 self.folder / NETWORK if state is not None else None,
             )
         self.sizes = picture_sizes(settings, network, self.folder / NETWORK)
+        note = other_crop(settings, self.sizes[1])
+        if note is not None and processes.main:
+            log.warn(note)
         self.stepper = Stepper(settings, network.to(processes.device), self.schedule, processes)
         self.network = network
         self.step = 0
@@ -190,7 +200,8 @@ class _Run:
             sums = torch.tensor(state["sums"], dtype=torch.float64)
             stepper.sums += sums.to(self.processes.device)
         self.log.go_on(self.step, self.pending)
-        self.log.say(f"going on after step {self.step} of {self.schedule.steps}")
+        if self.pending or self.step < self.schedule.steps:
+            self.log.say(f"going on after step {self.step} of {self.schedule.steps}")
 
     def run(self) -> Result:
         """All epochs that are left."""

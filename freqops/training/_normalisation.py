@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from freqops.training._settings import Settings
 from freqops.training._sums_view import SumsView, unpacked
 from freqops.training._views import JPEGView, PixelView
 
-__all__ = ["STATISTICS", "statistics_of"]
+__all__ = ["STATISTICS", "other_crop", "statistics_of"]
 
 STATISTICS = "statistics.json"
 
@@ -74,6 +75,19 @@ def statistics_of(
             measured.save(hidden)
     processes.barrier()
     return ChannelStatistics.load(path)
+
+
+def other_crop(settings: Settings, crop: int) -> str | None:
+    """What to say where a file of `freqops stats` is of other crops than the run's, else None."""
+    if settings.init or settings.statistics in ("own", "photographs"):
+        return None
+    told: object = json.loads(Path(settings.statistics).read_text(encoding="utf-8")).get("crop")
+    if told in (None, crop):
+        return None
+    return (
+        f"note: {settings.statistics} was measured on crops of {told} pixels, training has {crop} "
+        f"(freqops stats --crop {crop})"
+    )
 
 
 def _measure(

@@ -26,6 +26,9 @@ OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("step", "cosine", "constant")
 AMP = ("off", "bfloat16", "float16")
 
+LEAST_STEPS = 8
+"""Of an epoch, for a batch size that is not given."""
+
 GROUPS = {
     "data": "pictures",
     "model": "network",
@@ -80,8 +83,8 @@ class Settings:
         publish is torchvision's reference recipe or our own choice; ``freqops/configs`` says which.
 
     Example:
-        >>> Settings(data="crops", output="run", model="resnet18", gate=True).learning_rate
-        0.1
+        >>> Settings(data="photos", output="run", gate=True).resolved(1000).batch_size
+        64
     """
 
     # fmt: off
@@ -123,9 +126,11 @@ class Settings:
         "pictures first), photographs, or a file of `freqops stats`")
     # The optimiser.
     epochs: int = _field(90, "passes over the training pictures", least=1)
-    batch_size: int = _field(256, "pictures a step, of all processes together", least=2)
+    batch_size: int = _field(0, "pictures a step, of all processes together; 0: 256, or where that "
+        "would be fewer than 8 steps an epoch the largest power of two with 8", least=0)
     optimizer: str = _field("sgd", "sgd or adamw", choices=OPTIMIZERS)
-    learning_rate: float = _field(0.1, "at its highest", above=0)
+    learning_rate: float = _field(0.0, "at its highest; 0: of sgd 0.1 batch_size / 256, of adamw "
+        "0.001", least=0)
     gate_learning_rate: float | None = _field(None, "of the gate; none: learning_rate", above=0)
     momentum: float = _field(0.9, "of sgd", least=0, most=1)
     nesterov: bool = _field(False, "of sgd")
@@ -164,6 +169,8 @@ class Settings:
         for field in dataclasses.fields(self):
             value = _checked(field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
+        if self.batch_size == 1:
+            raise ValueError("batch_size must be at least 2, for BatchNorm, or 0, got 1")
         if self.resize is not None and self.crop is not None and self.crop > self.resize:
             raise ValueError(f"crop must be at most resize, {self.resize}, got {self.crop}")
         if self.init:
@@ -187,6 +194,15 @@ class Settings:
             raise ValueError(
                 f"transform must be device with spatial, which needs pixels, got {self.transform!r}"
             )
+
+    def resolved(self, pictures: int) -> Settings:
+        """The settings with batch size and learning rate for that many training pictures."""
+        size, rate = self.batch_size, self.learning_rate
+        if size == 0:
+            size = min(256, 1 << max(1, (pictures // LEAST_STEPS).bit_length() - 1))
+        if rate == 0:
+            rate = 0.1 * size / 256 if self.optimizer == "sgd" else 1e-3
+        return dataclasses.replace(self, batch_size=size, learning_rate=rate)
 
     def words(self) -> str:
         """The settings as JSON."""
@@ -302,7 +318,7 @@ def read_config(place: str) -> dict[str, object]:
             raise ValueError("it holds no settings")
         return _named(content, "it")
     except ValueError as error:
-        raise ValueError(f"config must name a file of settings, got {place!r}: {error}") from error
+        raise ValueError(f"config {place!r}: {error}") from error
 
 
 def _list(words: Iterable[str]) -> str:

@@ -288,6 +288,8 @@ class _Shards:
         statistics = ChannelStatistics._of(sums, ("coefficients", crops.chroma, crops.rounding))
         with replacing(self.output) as hidden:
             statistics.save(hidden)
+            content = json.loads(hidden.read_text("utf-8"))
+            hidden.write_text(json.dumps(content | {"crop": crops.crop}) + "\n", "utf-8")
         shutil.rmtree(self.folder)
         return Measured(statistics, broken)
 
