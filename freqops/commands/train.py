@@ -83,7 +83,8 @@ def _run(options: argparse.Namespace) -> int:
     except (ValueError, TypeError) as error:  # Python's names of settings, as flags
         names = "|".join(name for name in kinds() if "_" in name)
         flags = re.sub(rf"\b({names})\b", lambda m: f"--{m[0].replace('_', '-')}", str(error))
-        raise type(error)(flags) from error
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(flags) from error
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -103,9 +104,8 @@ def _train(options: argparse.Namespace) -> int:
             given |= read_config(str(run / "settings.json"))
     if options.config is not None:
         given |= read_config(options.config)
-    if (
-        options.init is not None and options.config is not None
-    ):  # a file's other settings serve a network that is there too
+    if options.init is not None and options.config is not None:
+        # The file's other settings serve a network that is there too.
         others = (*MADE, "init", "new_head")
         given = {name: value for name, value in given.items() if name not in others}
     for field in dataclasses.fields(Settings):
