@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
+from freqops._block_dct import CHROMA, ROUNDING
 from freqops.channels import ChannelSelection
 from freqops.files import replacing
 
@@ -18,6 +19,7 @@ __all__ = [
     "INTERRUPTED",
     "USAGE",
     "Commands",
+    "add_colour",
     "complain",
     "count",
     "say",
@@ -63,6 +65,23 @@ def selection(text: str) -> ChannelSelection:
         return ChannelSelection.parse(text)
     except ValueError as error:
         raise ValueError(f"--{error}") from None
+
+
+def add_colour(parser: argparse.ArgumentParser) -> None:
+    """Adds --chroma and --rounding, those of ``block_dct``."""
+    parser.add_argument(
+        "--chroma",
+        choices=CHROMA,
+        default="4:4:4",
+        help="colour as it is, averaged over 2x2 pixels as in JPEG files, or smoothed as in the "
+        "paper's released code (default: 4:4:4)",
+    )
+    parser.add_argument(
+        "--rounding",
+        choices=ROUNDING,
+        default="none",
+        help="jpeg: to integers before and after the DCT (default: none)",
+    )
 
 
 def write_json(path: str, content: Mapping[str, object]) -> None:

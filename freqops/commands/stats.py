@@ -7,9 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from freqops._block_dct import CHROMA, ROUNDING
 from freqops._extras import need
-from freqops.commands._shared import DONE, Commands, count, size
+from freqops.commands._shared import DONE, Commands, add_colour, count, size
 
 __all__ = ["add"]
 
@@ -74,19 +73,7 @@ def add(commands: Commands) -> None:
         help="least share of a picture's area that a random crop shows (default: 0.08)",
     )
     argument("--seed", type=count, default=0, metavar="N", help="of crops and flips (default: 0)")
-    argument(
-        "--chroma",
-        choices=CHROMA,
-        default="4:4:4",
-        help="colour as it is, averaged over 2x2 pixels as in JPEG files, or smoothed as in the "
-        "paper's released code (default: 4:4:4)",
-    )
-    argument(
-        "--rounding",
-        choices=ROUNDING,
-        default="none",
-        help="jpeg: to integers before and after the DCT (default: none)",
-    )
+    add_colour(parser)
     argument(
         "--from-jpeg",
         action="store_true",

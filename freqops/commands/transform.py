@@ -7,9 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from freqops._block_dct import CHROMA, ROUNDING
 from freqops._extras import need
-from freqops.commands._shared import DONE, FAILED, Commands, complain, selection, size
+from freqops.commands._shared import DONE, FAILED, Commands, add_colour, complain, selection, size
 
 __all__ = ["add"]
 
@@ -63,19 +62,7 @@ def add(commands: Commands) -> None:
         metavar="none|photographs|FILE",
         help="normalise with these means and standard deviations (default: none)",
     )
-    argument(
-        "--chroma",
-        choices=CHROMA,
-        default="4:4:4",
-        help="colour as it is, averaged over 2x2 pixels as in JPEG files, or smoothed as in the "
-        "paper's released code (default: 4:4:4)",
-    )
-    argument(
-        "--rounding",
-        choices=ROUNDING,
-        default="none",
-        help="jpeg: to integers before and after the DCT (default: none)",
-    )
+    add_colour(parser)
     argument(
         "--from-jpeg",
         action="store_true",
